@@ -1,0 +1,88 @@
+"""ModelPolicy: what a platform team decides once for the cluster. The one that counts is named `default`."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+
+from modeldeployment.api.base import Model, StatusModel, extend, rule
+from modeldeployment.api.conditions import Condition
+from modeldeployment.api.objectives import Objective
+from modeldeployment.api.quantities import Duration, between
+
+
+class SecretRef(Model):
+    """A Secret with what Prometheus asks for."""
+
+    name: str = Field(min_length=1, max_length=253, description="Name of the Secret.")
+    namespace: str = Field(min_length=1, max_length=63, description="Its namespace.")
+
+
+class Tenant(Model):
+    """The header by which Mimir, Cortex or Thanos tell tenants apart."""
+
+    header: str = Field(
+        default="X-Scope-OrgID",
+        min_length=1,
+        max_length=64,
+        description="Name of the header.",
+        json_schema_extra=extend(
+            rule("self.matches(r'^[A-Za-z][A-Za-z0-9-]*$')", "must be a header's name such as X-Scope-OrgID")
+        ),
+    )
+    value: str = Field(min_length=1, max_length=256, description="Its value, e.g. team-a.")
+
+
+class Prometheus(Model):
+    """Where the evidence comes from."""
+
+    url: str = Field(
+        max_length=1024,
+        description="Base URL of the Prometheus API, e.g. http://prometheus.monitoring:9090.",
+        json_schema_extra=extend(
+            rule(
+                "self.matches(r'^https?://[^ /?#]+(/[^ ?#]*)?$')",
+                "must be http:// or https:// and a host, such as http://prometheus.monitoring:9090, no query",
+            )
+        ),
+    )
+    secret_ref: SecretRef | None = Field(
+        default=None,
+        description="Secret with the keys token (bearer), or username and password, and ca.crt for a private CA.",
+    )
+    tenant: Tenant | None = Field(default=None, description="Tenant header of Mimir, Cortex or Thanos.")
+    timeout: Duration = Field(
+        default="10s", description="How long one query may take.", json_schema_extra=between("1s", "2m")
+    )
+    stale_after: Duration = Field(
+        default="1m",
+        description="Samples older than this are stale: they neither promote nor roll back.",
+        json_schema_extra=between("2s", "10m"),
+    )
+
+
+class ModelPolicySpec(Model):
+    """Decisions of a platform team."""
+
+    prometheus: Prometheus = Field(description="Where the evidence comes from.")
+    objectives: list[Objective] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Objectives of a ModelDeployment that has none of its own.",
+        json_schema_extra=extend(list_map_keys=("name",)),
+    )
+    steady_interval: Duration = Field(
+        default="30s",
+        description="How often models are looked at that have no rollout going on.",
+        json_schema_extra=between("1s", "5m"),
+    )
+
+
+class ModelPolicyStatus(StatusModel):
+    """Whether it works."""
+
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        max_length=8,
+        description="PrometheusReachable.",
+        json_schema_extra=extend(list_map_keys=("type",)),
+    )

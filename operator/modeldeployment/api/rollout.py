@@ -1,0 +1,260 @@
+"""`spec.rollout`: how a new version comes, what takes it back, and what happens when nothing can be told."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import ConfigDict, Field
+
+from modeldeployment.api.base import Model, exactly_one, extend, rule
+from modeldeployment.api.quantities import (
+    AboveMilliseconds,
+    AbovePercentage,
+    Decimal,
+    Duration,
+    Percentage,
+    Weight,
+    between,
+    seconds,
+    whole_percent,
+)
+
+
+class Judge(StrEnum):
+    """How a bound is judged."""
+
+    SEQUENTIAL = "Sequential"
+    """A bound counts as broken when that is proven, however often one looks."""
+    THRESHOLD = "Threshold"
+    """Each window compared with the bound, as other tools do."""
+
+
+class Counting(StrEnum):
+    """Which failed windows add up."""
+
+    CONSECUTIVE = "Consecutive"
+    CUMULATIVE = "Cumulative"
+
+
+class OnInconclusive(StrEnum):
+    """What happens to a canary whose deadline passes without a verdict."""
+
+    HOLD = "Hold"
+    PROMOTE = "Promote"
+    ROLLBACK = "Rollback"
+
+
+class OverrideAction(StrEnum):
+    """What a person wants done with one revision."""
+
+    ABORT = "Abort"
+    PROMOTE = "Promote"
+
+
+class Step(Model):
+    """One weight of the canary."""
+
+    traffic: Weight = Field(description="Share of requests that the canary gets, e.g. 25%.")
+    duration: Duration = Field(
+        default="0s",
+        description="The canary stays here at least this long, and until its evidence is enough.",
+        json_schema_extra=between("0s", "72h"),
+    )
+
+
+class Canary(Model):
+    """The canary's share of the traffic: one weight, or steps."""
+
+    model_config = ConfigDict(json_schema_extra=extend(exactly_one("traffic", "steps", of="rollout.canary")))
+
+    traffic: Weight | None = Field(default=None, description="One step at this share, then promotion, e.g. 10%.")
+    steps: list[Step] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=20,
+        description="Rising shares; promotion follows the last.",
+        json_schema_extra=extend(
+            rule(
+                "!self.all(s, s.traffic.matches(r'^[0-9]{1,3}%$')) || "
+                "(self.map(s, int(s.traffic.replace('%', ''))).isSorted() && "
+                "self.all(s, self.exists_one(o, o.traffic == s.traffic)))",
+                "each step must send more traffic than the one before, such as 5%, 25%, 50%",
+            ),
+            list_type="atomic",
+        ),
+    )
+
+    def plan(self) -> list[tuple[int, float]]:
+        """The steps as (percent of the traffic, least seconds there)."""
+        if self.traffic is not None:
+            return [(whole_percent(self.traffic), 0.0)]
+        return [(whole_percent(step.traffic), seconds(step.duration)) for step in self.steps or ()]
+
+
+class Sequential(Model):
+    """Error bounds of the sequential tests. They hold over the whole rollout, however often one looks."""
+
+    false_rollback: Percentage = Field(
+        default="5%",
+        description="Highest chance of rolling back a version that is no worse than stable, over the rollout and its "
+        "watch (four fifths to the rollout, one fifth to the watch).",
+        json_schema_extra=extend(
+            rule(
+                "!self.matches(r'^[0-9.]+%$') || "
+                "(double(self.replace('%', '')) > 0.0 && double(self.replace('%', '')) <= 20.0)",
+                "must be above 0% and at most 20%, e.g. 5%",
+            )
+        ),
+    )
+    detectable: Decimal = Field(
+        default="2",
+        description="A step passes when a rate of this many times the bound is ruled out: 1 proves the bound itself "
+        "and takes much longer.",
+        json_schema_extra=extend(
+            rule(
+                "!self.matches(r'^[0-9]+(\\.[0-9]+)?$') || (double(self) >= 1.0 && double(self) <= 10.0)",
+                'must be from "1" to "10", e.g. "2"',
+            )
+        ),
+    )
+
+
+class Threshold(Model):
+    """What other tools do, written out: each window compared with the bound."""
+
+    window: Duration = Field(
+        default="1m", description="Length of a window.", json_schema_extra=between("1s", "1h")
+    )
+    min_samples: int = Field(
+        default=100, ge=1, le=10_000_000, description="A window with fewer requests of the canary is not judged."
+    )
+    failures: int = Field(default=3, ge=1, le=100, description="Roll back at this many failed windows.")
+    passes: int = Field(default=3, ge=1, le=1000, description="A step is passed after this many passed windows in a row.")
+    counting: Counting = Field(
+        default=Counting.CONSECUTIVE, description="Whether a passed window forgets the failed ones before it."
+    )
+
+
+class Analysis(Model):
+    """How evidence is gathered and judged."""
+
+    model_config = ConfigDict(
+        json_schema_extra=extend(
+            rule(
+                "self.judge == 'Threshold' || !has(self.threshold)",
+                'rollout.analysis.threshold: set it only with judge: Threshold',
+            ),
+            rule(
+                "self.judge == 'Sequential' || !has(self.sequential)",
+                'rollout.analysis.sequential: set it only with judge: Sequential',
+            ),
+        )
+    )
+
+    interval: Duration = Field(
+        default="10s",
+        description="How often the evidence is read. Not shorter than Prometheus' scrape interval serves nobody.",
+        json_schema_extra=between("1s", "5m"),
+    )
+    judge: Judge = Field(
+        default=Judge.SEQUENTIAL,
+        description="Sequential: a bound counts as broken when that is proven. Threshold: each window is compared.",
+    )
+    sequential: Sequential | None = Field(default=None, description="Error bounds of the sequential tests.")
+    threshold: Threshold | None = Field(default=None, description="Windows of the threshold judge.")
+
+
+class RollbackOn(Model):
+    """What takes a canary back."""
+
+    model_config = ConfigDict(
+        json_schema_extra=extend(
+            rule(
+                "has(self.errorRate) || has(self.p50LatencyMs) || has(self.p90LatencyMs) || has(self.p95LatencyMs)"
+                " || has(self.p99LatencyMs)",
+                "rollbackOn: set at least one bound, such as errorRate: \">1%\", or leave rollbackOn out",
+            )
+        )
+    )
+
+    error_rate: AbovePercentage | None = Field(
+        default=None, description='Roll back when the share of failed requests is proven above this, e.g. ">1%".'
+    )
+    p50_latency_ms: AboveMilliseconds | None = Field(
+        default=None, alias="p50LatencyMs", description='The same for the median in milliseconds, e.g. ">100".'
+    )
+    p90_latency_ms: AboveMilliseconds | None = Field(
+        default=None, alias="p90LatencyMs", description='The same for p90 in milliseconds, e.g. ">200".'
+    )
+    p95_latency_ms: AboveMilliseconds | None = Field(
+        default=None, alias="p95LatencyMs", description='The same for p95 in milliseconds, e.g. ">300".'
+    )
+    p99_latency_ms: AboveMilliseconds | None = Field(
+        default=None, alias="p99LatencyMs", description='The same for p99 in milliseconds, e.g. ">800".'
+    )
+
+    def latencies(self) -> dict[float, str]:
+        """The latency bounds that are set, by quantile."""
+        bounds = {
+            0.5: self.p50_latency_ms,
+            0.9: self.p90_latency_ms,
+            0.95: self.p95_latency_ms,
+            0.99: self.p99_latency_ms,
+        }
+        return {quantile: bound for quantile, bound in bounds.items() if bound is not None}
+
+
+class Override(Model):
+    """A person's word on one revision; it ends by itself when another revision comes."""
+
+    revision: str = Field(
+        min_length=1, max_length=63, description="Name of the ModelRevision meant, as status.canary.revision shows it."
+    )
+    action: OverrideAction = Field(description="Abort: take it back and keep it out. Promote: skip what is left.")
+
+
+class Rollout(Model):
+    """How a new version comes, and what takes it back."""
+
+    canary: Canary = Field(
+        default_factory=lambda: Canary(traffic="10%"),
+        description="The share of traffic a new version gets before it is promoted.",
+        json_schema_extra={"default": {"traffic": "10%"}},
+    )
+    analysis: Analysis = Field(
+        default_factory=Analysis,
+        description="How evidence is gathered and judged.",
+        json_schema_extra={"default": {"judge": "Sequential"}},
+    )
+    rollback_on: RollbackOn | None = Field(
+        default=None,
+        description="What takes a canary back. Left out: every objective does.",
+    )
+    progress_deadline: Duration = Field(
+        default="10m",
+        description="A new version whose pods were not Ready for this long in all is taken back, with the pods' reason.",
+        json_schema_extra=between("1s", "24h"),
+    )
+    deadline: Duration = Field(
+        default="2h",
+        description="A canary without a verdict after this long gets what onInconclusive says.",
+        json_schema_extra=between("10s", "168h"),
+    )
+    on_inconclusive: OnInconclusive = Field(
+        default=OnInconclusive.HOLD, description="What happens to a canary whose deadline passes without a verdict."
+    )
+    watch: Duration = Field(
+        default="24h",
+        description="How long the previous version is kept warm, and the new one watched, after promotion.",
+        json_schema_extra=between("0s", "72h"),
+    )
+    attempt: int = Field(
+        default=1,
+        ge=1,
+        le=1_000_000,
+        description="Which attempt at the current version this is. Raise it to try a quarantined version again "
+        "(kubectl model retry).",
+    )
+    override: Override | None = Field(
+        default=None, description="A person's word on one revision (kubectl model abort, kubectl model promote)."
+    )

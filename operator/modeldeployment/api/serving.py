@@ -1,0 +1,190 @@
+"""`spec.serving`: what runs the model, and how its metrics are read."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from modeldeployment.api.base import Model, exactly_one, extend, rule
+
+MODEL_CONTAINER = "model"
+"""The container of the pod template that serves the model."""
+
+
+class Dialect(StrEnum):
+    """Which metrics a serving runtime exposes; `metrics/dialects.yaml` has what each of them says."""
+
+    GENERIC = "Generic"
+    MLSERVER = "MLServer"
+    KSERVE = "KServe"
+    ENVOY = "Envoy"
+    ISTIO = "Istio"
+    CUSTOM = "Custom"
+
+
+class LatencyUnit(StrEnum):
+    """Unit of a histogram's bucket edges."""
+
+    SECONDS = "Seconds"
+    MILLISECONDS = "Milliseconds"
+
+
+class SeriesIdentity(StrEnum):
+    """Which labels say whose series it is."""
+
+    POD = "Pod"
+    """`namespace` and `pod`, as every Prometheus that scrapes pods attaches them."""
+    WORKLOAD = "Workload"
+    """`destination_workload_namespace` and `destination_workload`, as Istio reports them."""
+    CLUSTER = "Cluster"
+    """`envoy_cluster_name`, as Envoy reports its upstream clusters."""
+
+
+_SELECTOR = r"^([a-zA-Z_:][a-zA-Z0-9_:]*)?(\{[^{}]*\})?$"
+Selector = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=512,
+        json_schema_extra=extend(
+            rule(
+                f"self.matches(r'{_SELECTOR}')",
+                'must be one PromQL vector selector such as http_requests_total{code=~"5.."}: no functions, no ranges',
+            )
+        ),
+    ),
+]
+
+
+class Histogram(Model):
+    """A classic latency histogram."""
+
+    buckets: Selector = Field(description="Selector of its cumulative buckets, the series that end in _bucket.")
+    unit: LatencyUnit = Field(description="Unit of the bucket edges (label le).")
+
+
+class MetricsSource(Model):
+    """Which counters say how the model does. Missing `errors` or `latency` means: this runtime cannot tell."""
+
+    requests: Selector = Field(description="Selector of the counter of all requests.")
+    errors: Selector | None = Field(
+        default=None, description="Selector of the counter of failed requests; leave out if there is none."
+    )
+    latency: Histogram | None = Field(
+        default=None, description="The histogram of request durations; leave out if there is none."
+    )
+    identity: SeriesIdentity = Field(
+        default=SeriesIdentity.POD,
+        description="Which labels say whose series it is: the pod's, a mesh's destination workload's, or an Envoy "
+        "upstream cluster's.",
+    )
+
+
+class Metrics(Model):
+    """How the model's metrics are read."""
+
+    model_config = ConfigDict(
+        json_schema_extra=extend(
+            rule(
+                "(self.dialect == 'Custom') == has(self.custom)",
+                'serving.metrics: set custom when dialect is "Custom", and only then',
+            )
+        )
+    )
+
+    dialect: Dialect = Field(
+        default=Dialect.GENERIC,
+        description="The serving runtime whose metrics these are. Generic reads inference_requests_total, "
+        "inference_errors_total and inference_latency_ms_bucket.",
+    )
+    path: str = Field(
+        default="/metrics",
+        max_length=256,
+        description="Path of the metrics endpoint; written to the pods as prometheus.io/path unless the template has it.",
+        json_schema_extra=extend(rule("self.startsWith('/')", "must start with /")),
+    )
+    port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port of the metrics endpoint, default serving.port; written to the pods as prometheus.io/port "
+        "unless the template has it.",
+    )
+    custom: MetricsSource | None = Field(default=None, description="The metrics of a runtime that no dialect knows.")
+
+
+class Container(Model):
+    """A container as Kubernetes has it; only what this operator reads is named here."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=extend(any_fields=True))
+
+    name: str = Field(min_length=1, max_length=63, description="Name; the container named model serves the model.")
+
+
+class PodSpec(Model):
+    """A pod's spec as Kubernetes has it; the API server checks it whole when the Deployment is made."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=extend(any_fields=True))
+
+    containers: list[Container] = Field(
+        min_length=1,
+        max_length=16,
+        description="The containers of the pod; one must be named model.",
+        json_schema_extra=extend(
+            rule(
+                "self.exists(c, c.name == 'model')",
+                "one container must be named model: it is the one that serves the model",
+            ),
+            list_map_keys=("name",),
+        ),
+    )
+
+
+_Labels = Annotated[
+    dict[str, Annotated[str, Field(max_length=4096)]],
+    Field(max_length=64, json_schema_extra=extend(map_type="granular")),
+]
+
+
+class TemplateMetadata(Model):
+    """Labels and annotations of the pods."""
+
+    labels: _Labels | None = Field(default=None, description="Labels of the pods, beside the operator's own.")
+    annotations: _Labels | None = Field(default=None, description="Annotations of the pods.")
+
+
+class PodTemplate(Model):
+    """The pods that serve one version."""
+
+    metadata: TemplateMetadata | None = Field(default=None, description="Labels and annotations of the pods.")
+    spec: PodSpec = Field(description="The pod as in a Deployment's template; the container named model serves.")
+
+
+class Serving(Model):
+    """What runs the model: a union, of which `template` is the member built so far."""
+
+    model_config = ConfigDict(json_schema_extra=extend(exactly_one("template", of="serving")))
+
+    template: PodTemplate | None = Field(
+        default=None, description="A pod template; each version gets a Deployment and a Service made from it."
+    )
+    replicas: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Pods that serve the whole traffic; a canary gets its share of them. An autoscaler may drive it "
+        "through the scale subresource.",
+    )
+    port: int = Field(
+        default=8080, ge=1, le=65535, description="Port on which the container model answers requests."
+    )
+    metrics: Metrics = Field(
+        default_factory=Metrics, description="How the model's metrics are read.", json_schema_extra={"default": {"dialect": "Generic"}}
+    )
+
+    def pod_template(self) -> dict[str, Any]:
+        """The template as written."""
+        assert self.template is not None  # the union's rule
+        return self.template.to_json()

@@ -1,0 +1,196 @@
+"""`status` of a ModelDeployment: small, slow, and never a guess.
+
+All that must outlive the operator's process is here or in Prometheus; the operator keeps no other memory.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from modeldeployment.api.base import StatusModel, extend
+from modeldeployment.api.conditions import Condition
+
+DECISIONS_MAX = 10
+QUARANTINED_MAX = 10
+STATUS_BYTES_MAX = 32_768
+"""A status is never larger than this; a test fills every field to its bound."""
+
+_COUNT_MAX = 2**53
+
+
+class Health(StrEnum):
+    """How the version that serves does, in one word."""
+
+    OK = "OK"
+    WARNING = "Warning"
+    CRITICAL = "Critical"
+    UNKNOWN = "Unknown"
+
+
+class Verdict(StrEnum):
+    """What the evidence says."""
+
+    PASS = "Pass"  # noqa: S105
+    FAIL = "Fail"
+    INCONCLUSIVE = "Inconclusive"
+
+
+class RevisionStatus(StatusModel):
+    """A revision that has a part in serving."""
+
+    revision: str = Field(max_length=253, description="Name of the ModelRevision, its Deployment and its Service.")
+    version: str = Field(max_length=63, description="Its version.")
+    weight: int | None = Field(
+        default=None, ge=0, le=100, description="Percent of the traffic that the router was seen to send it."
+    )
+    wanted_weight: int = Field(default=0, ge=0, le=100, description="Percent of the traffic that it should get.")
+    replicas: int = Field(default=0, ge=0, le=100_000, description="Pods it has.")
+    ready_replicas: int = Field(default=0, ge=0, le=100_000, description="Pods of it that are Ready.")
+    until: datetime | None = Field(default=None, description="Kept warm until then.")
+
+
+class Draining(StatusModel):
+    """A revision that gets no traffic any more and is about to be scaled down."""
+
+    revision: str = Field(max_length=253, description="Name of the ModelRevision.")
+    since: datetime = Field(description="When its weight went to 0.")
+
+
+class Quarantined(StatusModel):
+    """A revision that was taken back; it is not tried again until someone asks."""
+
+    revision: str = Field(max_length=253, description="Name of the ModelRevision.")
+    version: str = Field(max_length=63, description="Its version.")
+    attempt: int = Field(ge=1, le=1_000_000, description="The attempt that failed.")
+    reason: str = Field(max_length=64, description="Why, in one word.")
+    message: str = Field(max_length=512, description="Why, in a sentence.")
+    time: datetime = Field(description="When.")
+
+
+class RuleStatus(StatusModel):
+    """What the evidence says by one rule, and the state of its test."""
+
+    name: str = Field(max_length=80, description="The objective's name, or rollbackOn's key.")
+    verdict: Verdict = Field(description="What this rule says of the revision on trial.")
+    message: str = Field(max_length=512, description="The numbers, in a sentence.")
+    state: str = Field(
+        default="", max_length=2048, description="The test's state, opaque: what a new leader goes on from."
+    )
+
+
+class RolloutStatus(StatusModel):
+    """The revision on trial: a canary, or a promoted version under watch."""
+
+    revision: str = Field(max_length=253, description="The ModelRevision on trial.")
+    version: str = Field(max_length=63, description="Its version.")
+    attempt: int = Field(default=1, ge=1, le=1_000_000, description="Which attempt at it this is.")
+    start_time: datetime = Field(description="When the rollout began.")
+    step: int = Field(
+        default=0, ge=0, le=20, description="Which step it is at or on its way to, from 0; `steps`: promotion."
+    )
+    steps: int = Field(default=0, ge=0, le=20, description="How many steps there are.")
+    weight_time: datetime | None = Field(
+        default=None,
+        description="Since when the router was seen to send its present weight; unset while the weight moves.",
+    )
+    promotion_time: datetime | None = Field(default=None, description="When it was promoted; the watch runs from then.")
+    unavailable_since: datetime | None = Field(
+        default=None, description="Since when it has had too few Ready pods, unless it has enough."
+    )
+    unavailable_seconds: int = Field(
+        default=0, ge=0, le=10_000_000, description="How long it had too few Ready pods before that, in all."
+    )
+    verdict: Verdict = Field(default=Verdict.INCONCLUSIVE, description="What the evidence says of it.")
+    reason: str = Field(default="NotEnoughEvidence", max_length=64, description="Why, in one word.")
+    message: str = Field(default="", max_length=1024, description="What it waits for, in a sentence.")
+    evidence_time: datetime | None = Field(
+        default=None, description="The instant up to which the states of the rules hold all evidence."
+    )
+    rules: tuple[RuleStatus, ...] = Field(
+        default=(),
+        max_length=20,
+        description="The rules it is judged by.",
+        json_schema_extra=extend(list_map_keys=("name",)),
+    )
+
+
+class ObjectiveStatus(StatusModel):
+    """How the version that serves keeps one objective."""
+
+    name: str = Field(max_length=63, description="The objective's name.")
+    verdict: Verdict = Field(description="Pass: kept. Fail: proven broken. Inconclusive: cannot be told yet.")
+    reason: str = Field(max_length=64, description="Why, in one word.")
+    value: str = Field(default="", max_length=32, description="The value over the objective's window.")
+    bound: str = Field(max_length=48, description="The bound.")
+    samples: int = Field(default=0, ge=0, le=_COUNT_MAX, description="Requests that the value stands on.")
+    data_age_seconds: int | None = Field(
+        default=None, ge=0, le=100_000_000, description="Age of the newest sample when this was written."
+    )
+    message: str = Field(default="", max_length=512, description="More, in a sentence.")
+
+
+class DecisionRecord(StatusModel):
+    """One decision, with the numbers it was taken on."""
+
+    time: datetime = Field(description="When.")
+    revision: str = Field(max_length=253, description="About which ModelRevision.")
+    version: str = Field(max_length=63, description="Its version.")
+    effect: str = Field(max_length=64, description="What was done, in one word: RolledBack, Promoted, …")
+    rule: str = Field(default="", max_length=80, description="The rule that decided, if one did.")
+    verdict: Verdict | None = Field(default=None, description="What it said.")
+    message: str = Field(max_length=512, description="The numbers and bounds, in a sentence.")
+
+
+class ModelDeploymentStatus(StatusModel):
+    """What the operator saw and decided."""
+
+    observed_generation: int = Field(
+        default=0, ge=0, le=2**53, description="The generation of the spec that this status is about."
+    )
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Ready, Progressing (its reason is the state), Healthy, EvidenceAvailable, RouteProgrammed; "
+        "Stalled and RolledBack only while true.",
+        json_schema_extra=extend(list_map_keys=("type",)),
+    )
+    health: Health = Field(
+        default=Health.UNKNOWN, description="How the version that serves does: OK, Warning, Critical or Unknown."
+    )
+    stable: RevisionStatus | None = Field(default=None, description="The version that serves.")
+    canary: RevisionStatus | None = Field(default=None, description="The version on trial.")
+    previous: RevisionStatus | None = Field(
+        default=None, description="The version before, kept warm while the new one is watched."
+    )
+    draining: tuple[Draining, ...] = Field(
+        default=(),
+        max_length=8,
+        description="Revisions that get no traffic any more and are about to be scaled down.",
+        json_schema_extra=extend(list_map_keys=("revision",)),
+    )
+    rollout: RolloutStatus | None = Field(default=None, description="The trial that is going on.")
+    objectives: tuple[ObjectiveStatus, ...] = Field(
+        default=(),
+        max_length=16,
+        description="How the version that serves keeps each objective.",
+        json_schema_extra=extend(list_map_keys=("name",)),
+    )
+    quarantined: tuple[Quarantined, ...] = Field(
+        default=(),
+        max_length=QUARANTINED_MAX,
+        description="Revisions that were taken back, the newest first.",
+        json_schema_extra=extend(list_map_keys=("revision",)),
+    )
+    decisions: tuple[DecisionRecord, ...] = Field(
+        default=(),
+        max_length=DECISIONS_MAX,
+        description="The last decisions, the newest first.",
+        json_schema_extra=extend(list_type="atomic"),
+    )
+    replicas: int = Field(default=0, ge=0, le=100_000, description="Pods of the version that serves.")
+    selector: str = Field(
+        default="", max_length=512, description="Label selector of those pods, for the scale subresource."
+    )

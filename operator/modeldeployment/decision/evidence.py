@@ -1,0 +1,138 @@
+"""What was seen, as plain values: counts per pod and interval, pods, routes. Counts, never opinions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class DataState(StrEnum):
+    """What is known about a model's metrics. Only the first lets a rollout move on."""
+
+    FLOWING = "DataFlowing"
+    NO_TRAFFIC = "NoTraffic"
+    NO_DATA = "NoData"
+    STALE = "StaleData"
+    QUERY_ERROR = "QueryError"
+    NO_PROMETHEUS = "NoPrometheus"
+    UNSUPPORTED = "DialectCannotAnswer"
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Exact counter differences of one pod, or of several added up, over one stretch of time.
+
+    Attributes:
+        requests: requests.
+        errors: failed requests; None where the dialect has no such counter.
+        faster: requests not slower than an edge (ms) → count, cumulative as Prometheus has them; empty where
+            there is no histogram.
+        timed: requests in the histogram (its bucket +Inf).
+    """
+
+    requests: int = 0
+    errors: int | None = None
+    faster: Mapping[float, int] = field(default_factory=dict)
+    timed: int = 0
+
+    def __add__(self, other: Delta) -> Delta:
+        edges = self.faster.keys() & other.faster.keys() if self.faster and other.faster else ()
+        faster = {e: self.faster[e] + other.faster[e] for e in edges} if edges else self.faster or other.faster
+        errors = None if self.errors is None and other.errors is None else (self.errors or 0) + (other.errors or 0)
+        return Delta(self.requests + other.requests, errors, faster, self.timed + other.timed)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What both arms did in one interval.
+
+    Attributes:
+        start, end: the evaluation instants that bound it.
+        oldest_start: scrape time of the oldest sample that the differences start from: requests since then are in.
+        trial: pod → counts of the revision on trial.
+        control: pod → counts of the stable revision; empty where there is none to compare with.
+    """
+
+    start: datetime
+    end: datetime
+    oldest_start: datetime
+    trial: Mapping[str, Delta]
+    control: Mapping[str, Delta]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that Prometheus said about one model at one instant.
+
+    Attributes:
+        state, message: what is known, and in words.
+        time: the evaluation instant.
+        intervals: those closed since the last look, oldest first.
+        history: earlier intervals of the stable revision alone, given once at the start of a trial.
+        windows: window length (s) → what the serving revision did in the last such window.
+        data_age: age of the newest sample (s).
+        values: (query, revision) → value; revision "" speaks for the whole model.
+        last_traffic: revision → latest instant at which its requests were seen to rise.
+    """
+
+    state: DataState
+    message: str
+    time: datetime
+    intervals: tuple[Interval, ...] = ()
+    history: tuple[Interval, ...] = ()
+    windows: Mapping[float, Delta] = field(default_factory=dict)
+    data_age: float | None = None
+    values: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    last_traffic: Mapping[str, datetime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A revision that the spec asks for, or that once served."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The pods of one revision as the API server shows them.
+
+    Attributes:
+        replicas: pods its Deployment asks for; None while it has no Deployment.
+        ready: pods that are Ready.
+        trouble: the pods' own reason why they are not, e.g. CrashLoopBackOff; "" if none.
+        trouble_message: the same in a sentence.
+    """
+
+    replicas: int | None = None
+    ready: int = 0
+    trouble: str = ""
+    trouble_message: str = ""
+
+
+class RouteState(StrEnum):
+    """What the router did with the weights it was given last."""
+
+    ABSENT = "RouteAbsent"
+    PENDING = "WaitingForRouter"
+    PROGRAMMED = "Programmed"
+    REFUSED = "Refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The route as the router reports it.
+
+    Attributes:
+        state: what became of the weights it was given last.
+        weights: revision → percent that the router was last seen to apply.
+        reason, message: the router's own words when it refused, or what is waited for.
+    """
+
+    state: RouteState = RouteState.ABSENT
+    weights: Mapping[str, int] = field(default_factory=dict)
+    reason: str = "RouteAbsent"
+    message: str = "no route yet"

@@ -1,0 +1,161 @@
+"""All that a decision may look at, and the few questions every move asks of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from modeldeployment.api.modeldeployment import ModelDeploymentSpec, SuspendMode
+from modeldeployment.api.objectives import Objective
+from modeldeployment.api.rollout import OverrideAction
+from modeldeployment.api.status import (
+    DECISIONS_MAX,
+    QUARANTINED_MAX,
+    DecisionRecord,
+    Draining,
+    ModelDeploymentStatus,
+    Quarantined,
+    RevisionStatus,
+    RolloutStatus,
+    Verdict,
+)
+from modeldeployment.decision.evidence import Evidence, Revision, Route, RouteState, Workload
+
+DRAINING_MAX = 8
+FULL = 100
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One model at one moment.
+
+    Attributes:
+        spec, generation: what is asked for.
+        target: the revision that the spec asks for.
+        status: what was decided before.
+        workloads: revision → its pods.
+        route: what the router does.
+        evidence: what Prometheus said.
+        now: the time.
+        conflict: why the route may not be written (another ModelDeployment has the host name); "" if it may.
+        refusal: why children could not be written (the API server's own words); "" if they could.
+        default_objectives: the policy's objectives, for a spec without any.
+    """
+
+    spec: ModelDeploymentSpec
+    generation: int
+    target: Revision
+    status: ModelDeploymentStatus
+    workloads: Mapping[str, Workload]
+    route: Route
+    evidence: Evidence
+    now: datetime
+    conflict: str = ""
+    refusal: str = ""
+    default_objectives: tuple[Objective, ...] = field(default=())
+
+    def with_status(self, status: ModelDeploymentStatus) -> View:
+        """The same moment after a decision."""
+        return replace(self, status=status)
+
+    @property
+    def steps(self) -> list[tuple[int, float]]:
+        """The canary's steps: (percent, least seconds there)."""
+        return self.spec.rollout.canary.plan()
+
+    def step_weight(self, step: int) -> int:
+        """Percent of the traffic at a step; past the last one it is all."""
+        steps = self.steps
+        return steps[step][0] if step < len(steps) else FULL
+
+    def pods_for(self, weight: int) -> int:
+        """Pods that a share of the traffic needs."""
+        return max(1, math.ceil(self.spec.serving.replicas * weight / FULL))
+
+    def workload(self, revision: str) -> Workload:
+        """The pods of a revision; none while it has no Deployment."""
+        return self.workloads.get(revision, Workload())
+
+    def seen_weight(self, revision: str) -> int:
+        """Percent that the router was last seen to send it."""
+        return self.route.weights.get(revision, 0)
+
+    @property
+    def weights_applied(self) -> bool:
+        """Whether the router was seen to apply what is wanted now."""
+        wanted = {r.revision: r.wanted_weight for r in roles(self.status) if r.wanted_weight}
+        seen = {revision: weight for revision, weight in self.route.weights.items() if weight}
+        return self.route.state is RouteState.PROGRAMMED and wanted == seen
+
+    @property
+    def frozen(self) -> bool:
+        """A person asked that nothing moves at all."""
+        return self.spec.suspend is not None and self.spec.suspend.mode is SuspendMode.ALL
+
+    @property
+    def paused(self) -> bool:
+        """A person asked that nothing starts, rises or is promoted."""
+        return self.spec.suspend is not None
+
+    def overridden(self, action: OverrideAction, revision: str) -> bool:
+        """Whether a person asked for this action on this revision."""
+        override = self.spec.rollout.override
+        return override is not None and override.action is action and override.revision == revision
+
+    def quarantine(self, revision: str) -> Quarantined | None:
+        """The entry that keeps a revision out at the spec's attempt."""
+        attempt = self.spec.rollout.attempt
+        return next((q for q in self.status.quarantined if q.revision == revision and q.attempt == attempt), None)
+
+    def unavailable_for(self) -> float:
+        """Seconds in all that the revision on trial had too few Ready pods."""
+        rollout = self.status.rollout
+        if rollout is None:
+            return 0.0
+        running = (self.now - rollout.unavailable_since).total_seconds() if rollout.unavailable_since else 0.0
+        return rollout.unavailable_seconds + max(0.0, running)
+
+    def record(
+        self, revision: Revision | RevisionStatus | RolloutStatus, effect: str, message: str, rule: str = ""
+    ) -> DecisionRecord:
+        """A decision about a revision, now."""
+        name = revision.name if isinstance(revision, Revision) else revision.revision
+        verdict: Verdict | None = self.status.rollout.verdict if rule and self.status.rollout else None
+        return DecisionRecord(
+            time=self.now,
+            revision=name,
+            version=revision.version,
+            effect=effect,
+            rule=rule,
+            verdict=verdict,
+            message=message[:512],
+        )
+
+
+def roles(status: ModelDeploymentStatus) -> tuple[RevisionStatus, ...]:
+    """The revisions that have a part in serving."""
+    return tuple(r for r in (status.stable, status.canary, status.previous) if r is not None)
+
+
+def decided(status: ModelDeploymentStatus, record: DecisionRecord) -> ModelDeploymentStatus:
+    """The status with one more decision."""
+    return status.model_copy(update={"decisions": (record, *status.decisions)[:DECISIONS_MAX]})
+
+
+def draining(status: ModelDeploymentStatus, revision: str, since: datetime) -> tuple[Draining, ...]:
+    """The draining revisions and one more."""
+    others = tuple(d for d in status.draining if d.revision != revision)
+    return (Draining(revision=revision, since=since), *others)[:DRAINING_MAX]
+
+
+def not_draining(status: ModelDeploymentStatus, revision: str) -> tuple[Draining, ...]:
+    """The draining revisions but one that serves again."""
+    return tuple(d for d in status.draining if d.revision != revision)
+
+
+def quarantined(status: ModelDeploymentStatus, entry: Quarantined) -> tuple[Quarantined, ...]:
+    """The quarantined revisions and one more, the newest first."""
+    others = tuple(q for q in status.quarantined if q.revision != entry.revision)
+    return (entry, *others)[:QUARANTINED_MAX]
