@@ -131,9 +131,15 @@ def _column(name: str, path: str, description: str, **extra: Any) -> JSON:
     return {"name": name, "type": "string", "jsonPath": path, "description": description, **extra}
 
 
-_AGE = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "description": "Since when it is."}
+_AGE = {
+    "name": "Age",
+    "type": "date",
+    "jsonPath": ".metadata.creationTimestamp",
+    "description": "Since when it is.",
+}
 _NAME_RULE = rule(
-    "self.metadata.name.size() <= 63", "metadata.name: at most 63 characters, since it becomes a label's value"
+    "self.metadata.name.size() <= 63",
+    "metadata.name: at most 63 characters, since it becomes a label's value",
 )
 
 
@@ -153,7 +159,9 @@ def modeldeployment() -> JSON:
             _column("Stable", ".status.stable.version", "The version that serves."),
             _column("Canary", ".status.canary.version", "The version on trial."),
             _column(
-                "Weight", ".status.canary.weight", "Percent of the traffic that the router was seen to send the canary."
+                "Weight",
+                ".status.canary.weight",
+                "Percent of the traffic that the router was seen to send the canary.",
             ),
             _column("Verdict", ".status.rollout.verdict", "What the evidence says of the version on trial."),
             _AGE,
@@ -199,7 +207,9 @@ def modelpolicy() -> JSON:
         columns=[
             _column("Prometheus", ".spec.prometheus.url", "Where the evidence comes from."),
             _column(
-                "Reachable", '.status.conditions[?(@.type=="PrometheusReachable")].status', "Whether it answers."
+                "Reachable",
+                '.status.conditions[?(@.type=="PrometheusReachable")].status',
+                "Whether it answers.",
             ),
             _AGE,
         ],

@@ -34,9 +34,7 @@ class Suspend(Model):
         description="Advance: nothing starts, no weight is raised, nothing is promoted, but a bad canary is still taken "
         "back. All: nothing moves.",
     )
-    reason: str = Field(
-        default="", max_length=256, description="Why, and by whom: shown in the condition Progressing."
-    )
+    reason: str = Field(default="", max_length=256, description="Why, and by whom: shown in the condition Progressing.")
 
 
 class ModelDeploymentSpec(Model):

@@ -43,7 +43,9 @@ class ModelRevisionSpec(Model):
     template: PodTemplate = Field(description="The pods that serve it.")
     port: int = Field(default=8080, ge=1, le=65535, description="Port on which it answers requests.")
     metrics: Metrics = Field(
-        default_factory=Metrics, description="How its metrics are read.", json_schema_extra={"default": {"dialect": "Generic"}}
+        default_factory=Metrics,
+        description="How its metrics are read.",
+        json_schema_extra={"default": {"dialect": "Generic"}},
     )
 
 

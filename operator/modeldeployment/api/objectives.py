@@ -27,7 +27,10 @@ class Availability(Model):
     min: Percentage = Field(
         description="Lowest share of requests answered without an error, e.g. 99.5%.",
         json_schema_extra=extend(
-            rule("self.matches(r'^([5-9][0-9](\\.[0-9]{1,4})?)%$')", "must be from 50% up to below 100%, e.g. 99.5%")
+            rule(
+                "self.matches(r'^([5-9][0-9](\\.[0-9]{1,4})?)%$')",
+                "must be from 50% up to below 100%, e.g. 99.5%",
+            )
         ),
     )
 

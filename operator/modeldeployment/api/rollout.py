@@ -122,14 +122,17 @@ class Sequential(Model):
 class Threshold(Model):
     """What other tools do, written out: each window compared with the bound."""
 
-    window: Duration = Field(
-        default="1m", description="Length of a window.", json_schema_extra=between("1s", "1h")
-    )
+    window: Duration = Field(default="1m", description="Length of a window.", json_schema_extra=between("1s", "1h"))
     min_samples: int = Field(
-        default=100, ge=1, le=10_000_000, description="A window with fewer requests of the canary is not judged."
+        default=100,
+        ge=1,
+        le=10_000_000,
+        description="A window with fewer requests of the canary is not judged.",
     )
     failures: int = Field(default=3, ge=1, le=100, description="Roll back at this many failed windows.")
-    passes: int = Field(default=3, ge=1, le=1000, description="A step is passed after this many passed windows in a row.")
+    passes: int = Field(
+        default=3, ge=1, le=1000, description="A step is passed after this many passed windows in a row."
+    )
     counting: Counting = Field(
         default=Counting.CONSECUTIVE, description="Whether a passed window forgets the failed ones before it."
     )
@@ -142,11 +145,11 @@ class Analysis(Model):
         json_schema_extra=extend(
             rule(
                 "self.judge == 'Threshold' || !has(self.threshold)",
-                'rollout.analysis.threshold: set it only with judge: Threshold',
+                "rollout.analysis.threshold: set it only with judge: Threshold",
             ),
             rule(
                 "self.judge == 'Sequential' || !has(self.sequential)",
-                'rollout.analysis.sequential: set it only with judge: Sequential',
+                "rollout.analysis.sequential: set it only with judge: Sequential",
             ),
         )
     )
@@ -172,16 +175,19 @@ class RollbackOn(Model):
             rule(
                 "has(self.errorRate) || has(self.p50LatencyMs) || has(self.p90LatencyMs) || has(self.p95LatencyMs)"
                 " || has(self.p99LatencyMs)",
-                "rollbackOn: set at least one bound, such as errorRate: \">1%\", or leave rollbackOn out",
+                'rollbackOn: set at least one bound, such as errorRate: ">1%", or leave rollbackOn out',
             )
         )
     )
 
     error_rate: AbovePercentage | None = Field(
-        default=None, description='Roll back when the share of failed requests is proven above this, e.g. ">1%".'
+        default=None,
+        description='Roll back when the share of failed requests is proven above this, e.g. ">1%".',
     )
     p50_latency_ms: AboveMilliseconds | None = Field(
-        default=None, alias="p50LatencyMs", description='The same for the median in milliseconds, e.g. ">100".'
+        default=None,
+        alias="p50LatencyMs",
+        description='The same for the median in milliseconds, e.g. ">100".',
     )
     p90_latency_ms: AboveMilliseconds | None = Field(
         default=None, alias="p90LatencyMs", description='The same for p90 in milliseconds, e.g. ">200".'
@@ -208,7 +214,9 @@ class Override(Model):
     """A person's word on one revision; it ends by itself when another revision comes."""
 
     revision: str = Field(
-        min_length=1, max_length=63, description="Name of the ModelRevision meant, as status.canary.revision shows it."
+        min_length=1,
+        max_length=63,
+        description="Name of the ModelRevision meant, as status.canary.revision shows it.",
     )
     action: OverrideAction = Field(description="Abort: take it back and keep it out. Promote: skip what is left.")
 
@@ -241,7 +249,8 @@ class Rollout(Model):
         json_schema_extra=between("10s", "168h"),
     )
     on_inconclusive: OnInconclusive = Field(
-        default=OnInconclusive.HOLD, description="What happens to a canary whose deadline passes without a verdict."
+        default=OnInconclusive.HOLD,
+        description="What happens to a canary whose deadline passes without a verdict.",
     )
     watch: Duration = Field(
         default="24h",
@@ -256,5 +265,6 @@ class Rollout(Model):
         "(kubectl model retry).",
     )
     override: Override | None = Field(
-        default=None, description="A person's word on one revision (kubectl model abort, kubectl model promote)."
+        default=None,
+        description="A person's word on one revision (kubectl model abort, kubectl model promote).",
     )

@@ -177,11 +177,11 @@ class Serving(Model):
         description="Pods that serve the whole traffic; a canary gets its share of them. An autoscaler may drive it "
         "through the scale subresource.",
     )
-    port: int = Field(
-        default=8080, ge=1, le=65535, description="Port on which the container model answers requests."
-    )
+    port: int = Field(default=8080, ge=1, le=65535, description="Port on which the container model answers requests.")
     metrics: Metrics = Field(
-        default_factory=Metrics, description="How the model's metrics are read.", json_schema_extra={"default": {"dialect": "Generic"}}
+        default_factory=Metrics,
+        description="How the model's metrics are read.",
+        json_schema_extra={"default": {"dialect": "Generic"}},
     )
 
     def pod_template(self) -> dict[str, Any]:

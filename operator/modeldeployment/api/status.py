@@ -89,7 +89,10 @@ class RolloutStatus(StatusModel):
     attempt: int = Field(default=1, ge=1, le=1_000_000, description="Which attempt at it this is.")
     start_time: datetime = Field(description="When the rollout began.")
     step: int = Field(
-        default=0, ge=0, le=20, description="Which step it is at or on its way to, from 0; `steps`: promotion."
+        default=0,
+        ge=0,
+        le=20,
+        description="Which step it is at or on its way to, from 0; `steps`: promotion.",
     )
     steps: int = Field(default=0, ge=0, le=20, description="How many steps there are.")
     weight_time: datetime | None = Field(
@@ -158,7 +161,8 @@ class ModelDeploymentStatus(StatusModel):
         json_schema_extra=extend(list_map_keys=("type",)),
     )
     health: Health = Field(
-        default=Health.UNKNOWN, description="How the version that serves does: OK, Warning, Critical or Unknown."
+        default=Health.UNKNOWN,
+        description="How the version that serves does: OK, Warning, Critical or Unknown.",
     )
     stable: RevisionStatus | None = Field(default=None, description="The version that serves.")
     canary: RevisionStatus | None = Field(default=None, description="The version on trial.")

@@ -20,7 +20,10 @@ class ParentRef(Model):
         max_length=253,
         description="Name of the Gateway.",
         json_schema_extra=extend(
-            rule(f"self.matches(r'{_DNS_NAME}')", "must be the name of a Gateway: lower-case letters, digits, - and .")
+            rule(
+                f"self.matches(r'{_DNS_NAME}')",
+                "must be the name of a Gateway: lower-case letters, digits, - and .",
+            )
         ),
     )
     namespace: str | None = Field(
@@ -33,7 +36,10 @@ class ParentRef(Model):
         ),
     )
     section_name: str | None = Field(
-        default=None, min_length=1, max_length=253, description="Name of one listener of the Gateway; default: all."
+        default=None,
+        min_length=1,
+        max_length=253,
+        description="Name of one listener of the Gateway; default: all.",
     )
 
 
@@ -64,7 +70,10 @@ class GatewayTraffic(Model):
         max_length=256,
         description="Only requests whose path starts with this lead to the model.",
         json_schema_extra=extend(
-            rule("self.matches(r'^/[^ ?#]*$')", "must be a path that starts with /, such as /v1/fraud: no query")
+            rule(
+                "self.matches(r'^/[^ ?#]*$')",
+                "must be a path that starts with /, such as /v1/fraud: no query",
+            )
         ),
     )
 

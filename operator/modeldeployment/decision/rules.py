@@ -71,14 +71,18 @@ class Rule:
         )
 
 
-def _errors(name: str, share: float, **more: float) -> Rule:
-    return Rule(name, RuleKind.ERRORS, f"at most {share * 100:g}%", share=share, **more)
+_WINDOW = 300.0
+"""Window (s) of a bound that is no objective, and so is never shown over one."""
 
 
-def _slow(name: str, quantile: float, edge_ms: float, **more: float) -> Rule:
+def _errors(name: str, share: float, window: float = _WINDOW) -> Rule:
+    return Rule(name, RuleKind.ERRORS, f"at most {share * 100:g}%", share=share, window=window)
+
+
+def _slow(name: str, quantile: float, edge_ms: float, window: float = _WINDOW) -> Rule:
     share = round(1 - quantile, 9)
     bound = f"p{quantile * 100:g} at most {edge_ms:g}ms"
-    return Rule(name, RuleKind.SLOW, bound, share=share, edge_ms=edge_ms, quantile=quantile, **more)
+    return Rule(name, RuleKind.SLOW, bound, share=share, edge_ms=edge_ms, quantile=quantile, window=window)
 
 
 def objective_rule(objective: Objective) -> Rule:

@@ -1,0 +1,1 @@
+"""Pure: evidence in, verdict out. No I/O, no clock, nothing global that changes."""

@@ -1,0 +1,146 @@
+"""Moves that take a version back, or keep it out: a person's abort, a spec that goes elsewhere, evidence, dead pods."""
+
+from __future__ import annotations
+
+from modeldeployment.api.quantities import seconds
+from modeldeployment.api.rollout import OverrideAction
+from modeldeployment.api.status import Verdict
+from modeldeployment.decision.moves import (
+    Move,
+    end_canary,
+    end_watch,
+    pods,
+    return_to_previous,
+    roll_back,
+    suspended,
+    swap_back,
+    weigh,
+)
+from modeldeployment.decision.view import View
+
+WATCH_GRACE_SECONDS = 30.0
+"""How long a promoted version may be without a single Ready pod before its warm predecessor takes over."""
+
+
+def abort(view: View) -> Move | None:
+    """A person wants the revision on trial gone."""
+    status = view.status
+    if status.canary and view.overridden(OverrideAction.ABORT, status.canary.revision):
+        return roll_back(view, "Aborted", "aborted by a person (rollout.override)")
+    if status.stable and status.previous and view.overridden(OverrideAction.ABORT, status.stable.revision):
+        return return_to_previous(view, "Aborted", "aborted by a person (rollout.override)")
+    return None
+
+
+def freeze(view: View) -> Move | None:
+    """suspend.mode All: nothing moves."""
+    return suspended(view) if view.frozen else None
+
+
+def return_by_spec(view: View) -> Move | None:
+    """The spec asks for the version before, which is still warm: no canary is needed to go back."""
+    status = view.status
+    if not status.previous or status.previous.revision != view.target.name or status.canary:
+        return None
+    if view.workload(status.previous.revision).ready < 1:
+        return None
+    message = f"the spec went back to {status.previous.version} during the watch: it serves again, at once"
+    return swap_back(view, "Reverted", message, quarantine=None)
+
+
+def cancel(view: View) -> Move | None:
+    """The spec went back to stable in mid-canary."""
+    status = view.status
+    if not (status.canary and status.stable and status.stable.revision == view.target.name):
+        return None
+    message = f"the spec went back to {status.stable.version}: {status.canary.version} gets no traffic any more"
+    return end_canary(view, "RolloutCancelled", message)
+
+
+def replace_canary(view: View) -> Move | None:
+    """The spec asks for a third version in mid-canary: the second goes first, the third starts from nothing."""
+    status = view.status
+    if not (status.canary and status.stable) or status.canary.revision == view.target.name:
+        return None
+    message = f"the spec asks for {view.target.version} now: {status.canary.version} gets no traffic any more"
+    return end_canary(view, "RolloutReplaced", message)
+
+
+def roll_back_on_evidence(view: View) -> Move | None:
+    """The evidence says Fail."""
+    rollout = view.status.rollout
+    if rollout is None or rollout.verdict is not Verdict.FAIL:
+        return None
+    blamed = next((r for r in rollout.rules if r.verdict is Verdict.FAIL), None)
+    rule = blamed.name if blamed else ""
+    message = blamed.message if blamed else rollout.message
+    if view.status.canary:
+        return roll_back(view, "RolledBack", message, rule)
+    if view.status.previous and rollout.promotion_time:
+        return return_to_previous(view, "RolledBack", message, rule)
+    return None
+
+
+def roll_back_at_progress_deadline(view: View) -> Move | None:
+    """The canary's pods were not Ready for too long in all; a crash loop cannot reset this clock."""
+    status = view.status
+    if not (status.canary and status.stable):
+        return None
+    if view.unavailable_for() <= seconds(view.spec.rollout.progress_deadline):
+        return None
+    needed = view.pods_for(view.step_weight(status.rollout.step if status.rollout else 0))
+    why = pods(view, status.canary.revision, needed)
+    message = f"its pods were not Ready for more than {view.spec.rollout.progress_deadline} in all: {why}"
+    return roll_back(view, "ProgressDeadlineExceeded", message)
+
+
+def return_when_gone(view: View) -> Move | None:
+    """During the watch, every pod of the promoted version is gone while the one before stands ready."""
+    status, rollout = view.status, view.status.rollout
+    if not (status.stable and status.previous and rollout and rollout.promotion_time):
+        return None
+    if view.workload(status.stable.revision).ready or not view.workload(status.previous.revision).ready:
+        return None
+    if view.unavailable_for() < WATCH_GRACE_SECONDS:
+        return None
+    why = pods(view, status.stable.revision, 1)
+    return return_to_previous(view, "StableUnavailable", f"no Ready pod for {WATCH_GRACE_SECONDS:g}s: {why}")
+
+
+def shield(view: View) -> Move | None:
+    """The canary has traffic and not one Ready pod: the traffic goes back until it has."""
+    canary = view.status.canary
+    if canary is None or canary.wanted_weight == 0 or view.workload(canary.revision).ready:
+        return None
+    message = f"no Ready pod: its {canary.wanted_weight}% go to stable until it has ({pods(view, canary.revision, 1)})"
+    record = view.record(canary, "CanaryUnavailable", message)
+    return Move(weigh(view, 0), "CanaryUnavailable", message, record=record)
+
+
+def stay_rolled_back(view: View) -> Move | None:
+    """The spec asks for a revision that was taken back: it waits for another spec, or a person's retry."""
+    status = view.status
+    if status.canary or status.stable is None or status.stable.revision == view.target.name:
+        return None
+    entry = view.quarantine(view.target.name)
+    if entry is None:
+        return None
+    if status.previous:  # the watch of the version that serves goes on meanwhile
+        ended = end_watch(view)
+        if ended:
+            return ended
+    message = (
+        f"{entry.version} was taken back ({entry.reason}): {entry.message}; change the spec, or raise "
+        f"rollout.attempt to try it again (kubectl model retry)"
+    )
+    return Move(status, entry.reason, message[:1024], "False")
+
+
+def pause(view: View) -> Move | None:
+    """suspend.mode Advance: what goes on is watched, nothing starts or rises."""
+    status = view.status
+    if not view.paused:
+        return None
+    if status.canary or (status.stable and status.stable.revision != view.target.name):
+        return suspended(view)
+    return None

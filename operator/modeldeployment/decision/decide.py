@@ -1,0 +1,246 @@
+"""decide(spec, status, evidence, now) → a new status and the decisions taken. No I/O, no clock, no global.
+
+Everything the operator does follows from the status that is returned: `serving` and `traffic` render the children it
+implies, and the fleet applies them. So a decision that was written and not applied is applied by whoever comes next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from modeldeployment.api.conditions import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    set_condition,
+    without,
+)
+from modeldeployment.api.quantities import seconds
+from modeldeployment.api.status import (
+    DecisionRecord,
+    Health,
+    ModelDeploymentStatus,
+    RevisionStatus,
+    RolloutStatus,
+)
+from modeldeployment.decision import health as healthy
+from modeldeployment.decision.evidence import DataState, Route, RouteState
+from modeldeployment.decision.moves import Move
+from modeldeployment.decision.rollout import advance
+from modeldeployment.decision.trial import Memory, feed
+from modeldeployment.decision.verdict import verdict
+from modeldeployment.decision.view import FULL, View, roles
+
+DRAIN_AT_MOST = timedelta(minutes=5)
+"""Without evidence that the router sends nothing, a revision of weight 0 is still scaled down after this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a look came to.
+
+    Attributes:
+        status: the new status.
+        records: decisions taken, oldest first; each becomes an Event and a log line.
+        memory: the tests of the trial, for the next look.
+    """
+
+    status: ModelDeploymentStatus
+    records: tuple[DecisionRecord, ...]
+    memory: Memory
+
+
+def decide(view: View, memory: Memory) -> Decision:
+    """One look at one model."""
+    view = view.with_status(_observe(view))
+    view = view.with_status(_keep_plan(view))
+    rollout, memory = feed(view, memory)
+    if rollout is not None:
+        view = view.with_status(view.status.model_copy(update={"rollout": rollout}))
+        if view.status.stable is not None:
+            judged = verdict(view, rollout, memory)
+            view = view.with_status(view.status.model_copy(update={"rollout": judged}))
+    move, records = advance(view)
+    view = view.with_status(_drained(view, move.status))
+    return Decision(_told(view, move), records, memory)
+
+
+def _observe(view: View) -> ModelDeploymentStatus:
+    """What is seen of each role: weight, pods; and how long the revision on trial has lacked Ready pods."""
+    status = view.status
+
+    def seen(role: RevisionStatus | None) -> RevisionStatus | None:
+        if role is None:
+            return None
+        work = view.workload(role.revision)
+        weight = None if view.route.state is RouteState.ABSENT else view.seen_weight(role.revision)
+        return role.model_copy(update={"weight": weight, "replicas": work.replicas or 0, "ready_replicas": work.ready})
+
+    update: dict[str, Any] = {
+        "stable": seen(status.stable),
+        "canary": seen(status.canary),
+        "previous": seen(status.previous),
+        "rollout": _availability(view, status.rollout) if status.rollout else None,
+    }
+    return status.model_copy(update=update)
+
+
+def _availability(view: View, rollout: RolloutStatus) -> RolloutStatus:
+    """The clock of the progress deadline: it adds up, and no crash loop resets it."""
+    if rollout.promotion_time is None and view.status.canary:
+        needed = view.pods_for(view.step_weight(rollout.step)) if view.status.stable else 1
+    else:
+        needed = 1
+    enough = view.workload(rollout.revision).ready >= needed
+    if enough and rollout.unavailable_since:
+        lasted = max(0.0, (view.now - rollout.unavailable_since).total_seconds())
+        total = 0 if rollout.promotion_time else rollout.unavailable_seconds + round(lasted)
+        return rollout.model_copy(update={"unavailable_since": None, "unavailable_seconds": total})
+    if not enough and rollout.unavailable_since is None:
+        return rollout.model_copy(update={"unavailable_since": view.now})
+    return rollout
+
+
+def _keep_plan(view: View) -> ModelDeploymentStatus:
+    """The steps were edited in mid-rollout: go on at the first step that is not below the present weight."""
+    status, rollout = view.status, view.status.rollout
+    steps = view.steps
+    if not (rollout and status.canary and status.stable) or rollout.steps == len(steps):
+        return status
+    promoting = rollout.step >= rollout.steps
+    now_at = status.canary.wanted_weight
+    step = next((i for i, (weight, _) in enumerate(steps) if weight >= now_at), len(steps) - 1)
+    kept = rollout.model_copy(update={"steps": len(steps), "step": len(steps) if promoting else step})
+    return status.model_copy(update={"rollout": kept})
+
+
+def _drained(view: View, status: ModelDeploymentStatus) -> ModelDeploymentStatus:
+    """Revisions of weight 0 leave the list once the router was seen to send them nothing: then they are scaled down."""
+    if view.frozen:
+        return status
+    left = tuple(d for d in status.draining if not _is_drained(view, d.revision, d.since))
+    return status.model_copy(update={"draining": left})
+
+
+def _is_drained(view: View, revision: str, since: datetime) -> bool:
+    work = view.workload(revision)
+    if work.replicas in (None, 0):
+        return True
+    if view.route.state is not RouteState.PROGRAMMED or view.seen_weight(revision):
+        return False
+    quiet = timedelta(seconds=2 * seconds(view.spec.rollout.analysis.interval))
+    told = view.evidence.state in (DataState.FLOWING, DataState.NO_TRAFFIC)
+    last = max(view.evidence.last_traffic.get(revision, since), since)
+    if told and view.evidence.time - last >= quiet:
+        return True
+    return view.now - since >= DRAIN_AT_MOST
+
+
+def _told(view: View, move: Move) -> ModelDeploymentStatus:
+    """Conditions, health and objectives of the new status."""
+    status = view.status
+    kept = healthy.objectives(view)
+    word, reason, message = healthy.health(view, kept)
+    stable_work = view.workload(status.stable.revision) if status.stable else None
+    conditions = without(status.conditions, (ConditionType.STALLED, ConditionType.ROLLED_BACK))
+    for condition in (
+        *_ready(view),
+        _condition(view, ConditionType.PROGRESSING, move.progressing, move.state, move.message),
+        _condition(view, ConditionType.HEALTHY, _HEALTH_STATUS[word], reason, message),
+        _evidence(view),
+        _route(view, view.route),
+        *_negative(view, move),
+    ):
+        conditions = set_condition(conditions, condition)
+    return status.model_copy(
+        update={
+            "observed_generation": view.generation,
+            "conditions": conditions,
+            "health": word,
+            "objectives": kept,
+            "replicas": (stable_work.replicas or 0) if stable_work else 0,
+        }
+    )
+
+
+_HEALTH_STATUS: dict[Health, ConditionStatus] = {
+    Health.OK: "True",
+    Health.WARNING: "True",
+    Health.CRITICAL: "False",
+    Health.UNKNOWN: "Unknown",
+}
+
+
+def _condition(view: View, type_: ConditionType, status: ConditionStatus, reason: str, message: str) -> Condition:
+    return Condition(
+        type=type_,
+        status=status,
+        reason=reason,
+        message=message[:1024],
+        observed_generation=view.generation,
+        last_transition_time=view.now,
+    )
+
+
+def _ready(view: View) -> tuple[Condition, ...]:
+    """Ready: the model answers now."""
+    stable = view.status.stable
+    if stable is None:
+        why = view.refusal or "no version serves yet"
+        return (_condition(view, ConditionType.READY, "False", "NothingServes", why),)
+    work = view.workload(stable.revision)
+    if not work.ready:
+        trouble = work.trouble or "NoReadyPods"
+        why = work.trouble_message or f"no pod of {stable.version} is Ready"
+        return (_condition(view, ConditionType.READY, "False", trouble, why),)
+    if view.route.state in (RouteState.ABSENT, RouteState.REFUSED):
+        return (_condition(view, ConditionType.READY, "False", view.route.reason, view.route.message),)
+    message = f"{stable.version} answers with {work.ready} of {work.replicas or 0} pods"
+    return (_condition(view, ConditionType.READY, "True", "Serving", message),)
+
+
+def _evidence(view: View) -> Condition:
+    state = view.evidence.state
+    status: ConditionStatus = "True" if state is DataState.FLOWING else "False"
+    if view.status.stable is None and view.status.canary is None:
+        status = "Unknown"
+    return _condition(view, ConditionType.EVIDENCE_AVAILABLE, status, state.value, view.evidence.message)
+
+
+def _route(view: View, route: Route) -> Condition:
+    if view.conflict:
+        return _condition(view, ConditionType.ROUTE_PROGRAMMED, "False", "HostnameConflict", view.conflict)
+    status: dict[RouteState, ConditionStatus] = {
+        RouteState.PROGRAMMED: "True" if view.weights_applied else "Unknown",
+        RouteState.PENDING: "Unknown",
+        RouteState.ABSENT: "False" if view.status.stable else "Unknown",
+        RouteState.REFUSED: "False",
+    }
+    reason = route.reason
+    if route.state is RouteState.PROGRAMMED and not view.weights_applied:
+        reason = "WaitingForRouter"
+    return _condition(view, ConditionType.ROUTE_PROGRAMMED, status[route.state], reason, route.message)
+
+
+def _negative(view: View, move: Move) -> tuple[Condition, ...]:
+    """Stalled and RolledBack: there only while true."""
+    out = []
+    entry = view.quarantine(view.target.name)
+    serving = view.status.stable is not None and view.status.stable.revision == view.target.name
+    if entry and not serving:
+        message = f"{entry.version}: {entry.message}"
+        out.append(_condition(view, ConditionType.ROLLED_BACK, "True", entry.reason, message))
+        out.append(_condition(view, ConditionType.STALLED, "True", entry.reason, move.message))
+    elif move.state == "ProgressDeadlineExceeded":
+        out.append(_condition(view, ConditionType.STALLED, "True", move.state, move.message))
+    return tuple(out)
+
+
+def wanted_weights(status: ModelDeploymentStatus) -> dict[str, int]:
+    """Revision → percent, as the route is to have it: stable first, every role there even at 0."""
+    return {r.revision: r.wanted_weight for r in roles(status)} if status.stable else {}
+
+
+__all__ = ["FULL", "Decision", "decide", "wanted_weights"]

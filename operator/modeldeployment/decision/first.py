@@ -1,0 +1,55 @@
+"""Moves of the first version: straight to all of the traffic, once Ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modeldeployment.api.quantities import seconds
+from modeldeployment.decision.moves import Move, candidate, changed, pods, suspended, trial
+from modeldeployment.decision.view import FULL, View, draining, not_draining
+
+
+def start_first(view: View) -> Move | None:
+    """Nothing serves and nothing is on its way."""
+    status = view.status
+    if status.stable or (status.canary and status.canary.revision == view.target.name):
+        return None
+    update: dict[str, Any] = {
+        "canary": candidate(view),
+        "rollout": trial(view, steps=0),
+        "draining": not_draining(status, view.target.name),
+    }
+    if status.canary:
+        update["draining"] = draining(status, status.canary.revision, view.now)
+    message = f"starting {view.target.version}, the first version"
+    record = view.record(view.target, "FirstVersionStarted", message)
+    return Move(changed(status, **update), "Initializing", message, record=record)
+
+
+def serve_first(view: View) -> Move | None:
+    """The first version has a Ready pod: it gets all of the traffic."""
+    status = view.status
+    if status.stable or status.canary is None or view.frozen:
+        return None
+    work = view.workload(status.canary.revision)
+    if work.ready < 1:
+        return None
+    stable = status.canary.model_copy(update={"wanted_weight": FULL})
+    message = f"{stable.version} is Ready and gets all of the traffic"
+    record = view.record(stable, "FirstVersionServes", message)
+    after = changed(status, stable=stable, canary=None, rollout=None)
+    return Move(after, "RolloutComplete", message, "False", record, settles=False)
+
+
+def wait_first(view: View) -> Move | None:
+    """The first version is not Ready yet; past the deadline that is said, and waiting goes on."""
+    status = view.status
+    if status.stable or status.canary is None:
+        return None
+    if view.frozen:
+        return suspended(view)
+    why = pods(view, status.canary.revision, 1)
+    if view.unavailable_for() <= seconds(view.spec.rollout.progress_deadline):
+        return Move(status, "Initializing", why)
+    message = f"not Ready within {view.spec.rollout.progress_deadline}: {why}; still trying, nothing else can serve"
+    return Move(status, "ProgressDeadlineExceeded", message, "False")

@@ -1,0 +1,155 @@
+"""Moves by which a new version comes: start, weights, steps, promotion, the watch."""
+
+from __future__ import annotations
+
+from modeldeployment.api.quantities import say_duration
+from modeldeployment.api.rollout import OnInconclusive, OverrideAction
+from modeldeployment.api.status import Verdict
+from modeldeployment.decision.evidence import RouteState
+from modeldeployment.decision.moves import (
+    Move,
+    candidate,
+    changed,
+    end_watch,
+    past_deadline,
+    pods,
+    promote,
+    roll_back,
+    to_step,
+    trial,
+    weigh,
+)
+from modeldeployment.decision.view import View, draining, not_draining
+
+
+def start_canary(view: View) -> Move | None:
+    """The spec asks for another version than the one that serves."""
+    status = view.status
+    if status.canary or status.stable is None or status.stable.revision == view.target.name:
+        return None
+    gone = status.draining
+    if status.previous:  # its watch ends with this rollout; the version that serves is the one to return to
+        gone = draining(status, status.previous.revision, view.now)
+    message = f"starting {view.target.version} beside {status.stable.version}, at 0%"
+    record = view.record(view.target, "RolloutStarted", message)
+    after = changed(status, canary=candidate(view), rollout=trial(view), previous=None, draining=gone)
+    after = changed(after, draining=not_draining(after, view.target.name))
+    return Move(after, "CanaryStarting", message, record=record)
+
+
+def promote_by_person(view: View) -> Move | None:
+    """A person wants what is left skipped."""
+    canary, rollout = view.status.canary, view.status.rollout
+    if not (canary and rollout and view.overridden(OverrideAction.PROMOTE, canary.revision)):
+        return None
+    if rollout.step >= rollout.steps:
+        return None
+    message = "promoted by a person (rollout.override): the steps that are left are skipped"
+    return to_step(view, rollout.steps, "PromotionRequested", message)
+
+
+def give_up_waiting(view: View) -> Move | None:
+    """The deadline passed without a verdict: onInconclusive says what then."""
+    rollout = view.status.rollout
+    if not (rollout and view.status.canary) or rollout.step >= rollout.steps:
+        return None
+    if rollout.verdict is Verdict.PASS or not past_deadline(view):
+        return None
+    message = f"no verdict within {view.spec.rollout.deadline}: {rollout.message}"
+    match view.spec.rollout.on_inconclusive:
+        case OnInconclusive.ROLLBACK:
+            return roll_back(view, "Inconclusive", message)
+        case OnInconclusive.PROMOTE:
+            return to_step(view, rollout.steps, "PromotedInconclusive", message)
+        case OnInconclusive.HOLD:
+            if view.status.canary.wanted_weight < view.step_weight(rollout.step) or not rollout.weight_time:
+                return None
+            return Move(view.status, "Inconclusive", f"{message}; held at this weight", "Unknown")
+
+
+def raise_weight(view: View) -> Move | None:
+    """Enough Ready pods for the next weight, and a router that takes it."""
+    canary, rollout = view.status.canary, view.status.rollout
+    if not (canary and rollout) or canary.wanted_weight >= view.step_weight(rollout.step):
+        return None
+    weight = view.step_weight(rollout.step)
+    if view.workload(canary.revision).ready < view.pods_for(weight):
+        return None
+    if view.conflict or view.route.state is not RouteState.PROGRAMMED:
+        return None
+    if rollout.step >= rollout.steps:
+        return promote(view)
+    message = f"{canary.version} gets {weight}% of the traffic (step {rollout.step + 1} of {rollout.steps})"
+    record = view.record(canary, "WeightRaised", message)
+    return Move(weigh(view, weight), "CanaryRunning", message, record=record)
+
+
+def wait_for_pods(view: View) -> Move | None:
+    """Too few Ready pods for the next weight, or no router to give it."""
+    canary, rollout = view.status.canary, view.status.rollout
+    if not (canary and rollout) or canary.wanted_weight >= view.step_weight(rollout.step):
+        return None
+    weight = view.step_weight(rollout.step)
+    state = "Promoting" if rollout.step >= rollout.steps else "CanaryStarting"
+    if view.workload(canary.revision).ready >= view.pods_for(weight):
+        return Move(view.status, "WaitingForRouter", view.conflict or view.route.message)
+    return Move(view.status, state, pods(view, canary.revision, view.pods_for(weight)))
+
+
+def wait_for_router(view: View) -> Move | None:
+    """The weight was asked for, and is not seen yet."""
+    canary, rollout = view.status.canary, view.status.rollout
+    if not (canary and rollout) or rollout.weight_time is not None:
+        return None
+    message = f"the router does not send {canary.wanted_weight}% yet: {view.route.message}"
+    return Move(view.status, "WaitingForRouter", message)
+
+
+def pass_step(view: View) -> Move | None:
+    """The evidence is enough and the step's time is over."""
+    rollout = view.status.rollout
+    if not (rollout and view.status.canary and rollout.weight_time) or rollout.verdict is not Verdict.PASS:
+        return None
+    if rollout.step >= rollout.steps:
+        return None
+    least = view.steps[rollout.step][1]
+    stayed = (view.now - rollout.weight_time).total_seconds()
+    if stayed < least:
+        message = f"evidence is enough; this step lasts {say_duration(least - stayed)} more"
+        return Move(view.status, "CanaryRunning", message)
+    return to_step(view, rollout.step + 1, "StepPassed", rollout.message)
+
+
+def run_canary(view: View) -> Move | None:
+    """On trial, and nothing to do but to look."""
+    canary, rollout = view.status.canary, view.status.rollout
+    if not (canary and rollout):
+        return None
+    message = f"step {rollout.step + 1} of {rollout.steps}, {canary.wanted_weight}%: {rollout.message}"
+    return Move(view.status, "CanaryRunning", message[:1024])
+
+
+def watch(view: View) -> Move | None:
+    """Promoted: the version before stays warm until the watch is over."""
+    status = view.status
+    if not (status.stable and status.previous):
+        return None
+    ended = end_watch(view)
+    if ended:
+        return ended
+    left = (status.previous.until - view.now).total_seconds() if status.previous.until else 0.0
+    message = (
+        f"{status.stable.version} serves and is watched for {say_duration(left)} more; "
+        f"{status.previous.version} is kept warm"
+    )
+    return Move(status, "Watching", message)
+
+
+def steady(view: View) -> Move | None:
+    """What the spec asks for serves."""
+    stable = view.status.stable
+    assert stable is not None  # the moves before took every other case
+    message = f"{stable.version} serves all of the traffic"
+    if not view.weights_applied:
+        return Move(view.status, "WaitingForRouter", f"{stable.version}: {view.conflict or view.route.message}")
+    return Move(view.status, "RolloutComplete", message, "False")

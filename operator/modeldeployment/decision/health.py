@@ -1,0 +1,119 @@
+"""How the version that serves does: each objective over its window, and the word in the column HEALTH."""
+
+from __future__ import annotations
+
+import math
+
+from modeldeployment.api.status import Health, ObjectiveStatus, Verdict
+from modeldeployment.decision import say, sequential
+from modeldeployment.decision.counting import NO_ERRORS, count, edges_of
+from modeldeployment.decision.evidence import DataState, Delta
+from modeldeployment.decision.query import QueryState
+from modeldeployment.decision.rules import Rule, RuleKind, objective_rules
+from modeldeployment.decision.view import View
+
+_LOOK = sequential.Plan(horizon=1, alpha=0.01)
+"""One look at one window: no restarts to keep wealth for."""
+
+
+def objectives(view: View) -> tuple[ObjectiveStatus, ...]:
+    """Each objective of the spec (or of the policy) with its value, bound, verdict, sample size and age of data."""
+    rules = objective_rules(view.spec, view.default_objectives)
+    return tuple(_objective(view, rule) for rule in rules)
+
+
+def health(view: View, kept: tuple[ObjectiveStatus, ...]) -> tuple[Health, str, str]:
+    """The word, its reason and its sentence.
+
+    Critical: an objective is proven broken. Warning: a value is beyond its bound, without proof yet. Unknown: nothing
+    can be told. OK: everything else.
+    """
+    if view.status.stable is None:
+        return Health.UNKNOWN, "NothingServes", "no version serves yet"
+    evidence = view.evidence
+    if evidence.state is not DataState.FLOWING:
+        return Health.UNKNOWN, evidence.state.value, evidence.message
+    if not kept:
+        return Health.UNKNOWN, "NoObjectives", "no objective says what good is: add spec.objectives"
+    broken = [o for o in kept if o.verdict is Verdict.FAIL]
+    if broken:
+        return Health.CRITICAL, "ObjectiveBroken", _list(broken)
+    beyond = [o for o in kept if o.reason == "BeyondBound"]
+    if beyond:
+        return Health.WARNING, "BeyondBound", _list(beyond)
+    if all(o.reason in ("NoValue", "CannotTell") for o in kept):
+        return Health.UNKNOWN, "NoValue", _list(list(kept))
+    return Health.OK, "ObjectivesKept", _list(list(kept))
+
+
+def _list(some: list[ObjectiveStatus]) -> str:
+    return "; ".join(f"{o.name} {o.value or o.message} (bound {o.bound})" for o in some)[:1024]
+
+
+def _objective(view: View, rule: Rule) -> ObjectiveStatus:
+    age = view.evidence.data_age
+    told = ObjectiveStatus(
+        name=rule.name,
+        verdict=Verdict.INCONCLUSIVE,
+        reason="NoValue",
+        bound=rule.bound[:48],
+        data_age_seconds=None if age is None else round(age),
+    )
+    if rule.kind is RuleKind.QUERY:
+        return _query(view, rule, told)
+    delta = view.evidence.windows.get(rule.window)
+    if delta is None:
+        return told.model_copy(update={"message": view.evidence.message[:512]})
+    return _counts(rule, delta, told)
+
+
+def _counts(rule: Rule, delta: Delta, told: ObjectiveStatus) -> ObjectiveStatus:
+    """One test of the window's counts against the bound: proven kept, proven broken, or neither."""
+    edges, note = (None, "") if rule.kind is RuleKind.ERRORS else edges_of(rule, [delta])
+    counts = count(rule, delta, edges)
+    if counts is None:
+        return told.model_copy(update={"reason": "CannotTell", "message": note or NO_ERRORS})
+    bound = sequential.Bound(rule.share, detectable=1.0, compare=sequential.Compare.BOUND)
+    state = sequential.RuleState(bound, _LOOK)
+    state = state.update(sequential.Interval(canary={"window": counts}))
+    proven = state.absolute.log_e >= math.log(1 / _LOOK.alpha)
+    if counts.n <= 0:
+        verdict, reason = Verdict.INCONCLUSIVE, "NoValue"
+    elif proven:
+        verdict, reason = Verdict.FAIL, "ProvenBroken"
+    elif counts.low > rule.share * counts.n:
+        verdict, reason = Verdict.INCONCLUSIVE, "BeyondBound"
+    else:
+        verdict, reason = (Verdict.PASS, "ProvenKept") if state.passed else (Verdict.INCONCLUSIVE, "WithinBound")
+    value = _value(rule, counts, delta)
+    message = f"{say.of(rule, counts)}; {note}" if note else say.of(rule, counts)
+    update = {"verdict": verdict, "reason": reason, "value": value, "samples": int(counts.n)}
+    return told.model_copy(update={**update, "message": message[:512]})
+
+
+def _value(rule: Rule, counts: sequential.Counts, delta: Delta) -> str:
+    if counts.n <= 0:
+        return ""
+    if rule.kind is RuleKind.ERRORS:
+        return say.share(counts.low, counts.n)
+    return say.quantile(delta, rule.quantile)
+
+
+def _query(view: View, rule: Rule, told: ObjectiveStatus) -> ObjectiveStatus:
+    stable = view.status.stable
+    values = view.evidence.values
+    value = values.get((rule.query, stable.revision)) if stable else None
+    if value is None:
+        value = values.get((rule.query, ""))
+    if value is None:
+        return told.model_copy(update={"message": "the query returned no value"})
+    state = QueryState(rule).look(value, view.now)
+    beyond = not state.kept
+    return told.model_copy(
+        update={
+            "value": f"{value:.6g}",
+            "samples": 0,
+            "reason": "BeyondBound" if beyond else "WithinBound",
+            "verdict": Verdict.INCONCLUSIVE if beyond else Verdict.PASS,
+        }
+    )

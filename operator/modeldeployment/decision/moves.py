@@ -1,0 +1,207 @@
+"""What moves are made of: the `Move` itself, and the changes of status that several moves share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from modeldeployment.api.conditions import ConditionStatus
+from modeldeployment.api.quantities import seconds
+from modeldeployment.api.status import (
+    DecisionRecord,
+    ModelDeploymentStatus,
+    Quarantined,
+    RevisionStatus,
+    RolloutStatus,
+)
+from modeldeployment.decision.view import FULL, View, draining, quarantined
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What one move came to.
+
+    Attributes:
+        status: the new status.
+        progressing, state, message: the condition Progressing.
+        record: the decision, if one was taken.
+        settles: whether the tick ends here.
+    """
+
+    status: ModelDeploymentStatus
+    state: str
+    message: str
+    progressing: ConditionStatus = "True"
+    record: DecisionRecord | None = None
+    settles: bool = True
+
+
+def changed(status: ModelDeploymentStatus, **update: Any) -> ModelDeploymentStatus:
+    return status.model_copy(update=update)
+
+
+def candidate(view: View) -> RevisionStatus:
+    return RevisionStatus(revision=view.target.name, version=view.target.version)
+
+
+def trial(view: View, steps: int | None = None) -> RolloutStatus:
+    return RolloutStatus(
+        revision=view.target.name,
+        version=view.target.version,
+        attempt=view.spec.rollout.attempt,
+        start_time=view.now,
+        steps=len(view.steps) if steps is None else steps,
+        unavailable_since=view.now,
+    )
+
+
+def weigh(view: View, weight: int) -> ModelDeploymentStatus:
+    """The canary's wanted weight, and stable's as what is left."""
+    status = view.status
+    assert status.stable and status.canary and status.rollout
+    return changed(
+        status,
+        stable=status.stable.model_copy(update={"wanted_weight": FULL - weight}),
+        canary=status.canary.model_copy(update={"wanted_weight": weight}),
+        rollout=status.rollout.model_copy(update={"weight_time": None}),
+    )
+
+
+def to_step(view: View, step: int, effect: str, message: str) -> Move:
+    status = view.status
+    assert status.rollout and status.canary
+    rollout = status.rollout.model_copy(update={"step": step})
+    record = view.record(status.canary, effect, message)
+    return Move(changed(status, rollout=rollout), "CanaryRunning", message, record=record, settles=False)
+
+
+def end_canary(view: View, effect: str, message: str) -> Move:
+    """Weight 0 at once; the pods go once the router was seen to send nothing."""
+    status = view.status
+    assert status.stable and status.canary
+    after = changed(
+        weigh(view, 0),
+        canary=None,
+        rollout=None,
+        draining=draining(status, status.canary.revision, view.now),
+    )
+    record = view.record(status.canary, effect, message)
+    return Move(after, effect, message, record=record, settles=False)
+
+
+def _quarantine(view: View, revision: RevisionStatus, reason: str, message: str) -> tuple[Quarantined, ...]:
+    attempt = view.status.rollout.attempt if view.status.rollout else view.spec.rollout.attempt
+    return quarantined(
+        view.status,
+        Quarantined(
+            revision=revision.revision,
+            version=revision.version,
+            attempt=attempt,
+            reason=reason,
+            message=message[:512],
+            time=view.now,
+        ),
+    )
+
+
+def roll_back(view: View, reason: str, message: str, rule: str = "") -> Move:
+    """Canary → weight 0 at once, quarantined, drained."""
+    canary = view.status.canary
+    assert canary is not None
+    ended = end_canary(view, reason, message)
+    after = changed(ended.status, quarantined=_quarantine(view, canary, reason, message))
+    record = view.record(canary, reason, message, rule)
+    return Move(after, reason, message, "False", record, settles=False)
+
+
+def swap_back(
+    view: View, effect: str, message: str, *, quarantine: tuple[Quarantined, ...] | None, rule: str = ""
+) -> Move:
+    """The version before serves all of the traffic again; the promoted one drains."""
+    status = view.status
+    assert status.stable and status.previous
+    after = changed(
+        status,
+        stable=status.previous.model_copy(update={"wanted_weight": FULL, "until": None}),
+        previous=None,
+        canary=None,
+        rollout=None,
+        draining=draining(status, status.stable.revision, view.now),
+        quarantined=status.quarantined if quarantine is None else quarantine,
+    )
+    record = view.record(status.stable, effect, message, rule)
+    return Move(after, effect, message, "False", record, settles=False)
+
+
+def return_to_previous(view: View, reason: str, message: str, rule: str = "") -> Move:
+    """The watch found the promoted version bad."""
+    assert view.status.stable is not None
+    entry = _quarantine(view, view.status.stable, reason, message)
+    return swap_back(view, reason, message, quarantine=entry, rule=rule)
+
+
+def promote(view: View) -> Move:
+    """The canary becomes stable; the version before is kept warm."""
+    status, spec = view.status, view.spec.rollout
+    assert status.stable and status.canary and status.rollout
+    length = seconds(spec.watch)
+    message = f"{status.canary.version} gets all of the traffic; {status.stable.version} is kept warm for {spec.watch}"
+    old = status.stable.model_copy(update={"wanted_weight": 0, "until": view.now + timedelta(seconds=length)})
+    rollout = RolloutStatus(
+        revision=status.canary.revision,
+        version=status.canary.version,
+        attempt=status.rollout.attempt,
+        start_time=status.rollout.start_time,
+        step=status.rollout.steps,
+        steps=status.rollout.steps,
+        promotion_time=view.now,
+    )
+    after = changed(
+        status,
+        stable=status.canary.model_copy(update={"wanted_weight": FULL}),
+        canary=None,
+        previous=old,
+        rollout=rollout,
+    )
+    record = view.record(status.canary, "Promoted", message)
+    return Move(after, "Watching", message, record=record)
+
+
+def end_watch(view: View) -> Move | None:
+    """The version before goes, once its time is over."""
+    status = view.status
+    if not (status.stable and status.previous) or (status.previous.until and status.previous.until > view.now):
+        return None
+    message = f"the watch is over: {status.previous.version} is archived"
+    record = view.record(status.stable, "WatchEnded", message)
+    after = changed(
+        status,
+        previous=None,
+        rollout=None,
+        draining=draining(status, status.previous.revision, view.now),
+    )
+    return Move(after, "RolloutComplete", message, "False", record, settles=False)
+
+
+def past_deadline(view: View) -> bool:
+    rollout = view.status.rollout
+    assert rollout is not None
+    return (view.now - rollout.start_time).total_seconds() > seconds(view.spec.rollout.deadline)
+
+
+def suspended(view: View) -> Move:
+    suspend = view.spec.suspend
+    assert suspend is not None
+    why = f": {suspend.reason}" if suspend.reason else ""
+    message = f"suspended by a person ({suspend.mode}){why}; remove spec.suspend to go on (kubectl model resume)"
+    return Move(view.status, "Suspended", message, "Unknown")
+
+
+def pods(view: View, revision: str, needed: int) -> str:
+    """Why its pods are not Ready, in their own words."""
+    work = view.workload(revision)
+    count = f"{work.ready} of {needed} pods Ready"
+    if view.refusal:
+        return f"{count}; {view.refusal}"
+    return f"{count}; {work.trouble}: {work.trouble_message}" if work.trouble else count

@@ -1,0 +1,82 @@
+"""Numbers in words: what a person reads in `kubectl describe`, in an Event, in the log."""
+
+from __future__ import annotations
+
+import math
+
+from modeldeployment.api.quantities import say_duration
+from modeldeployment.decision.evidence import Delta
+from modeldeployment.decision.query import QueryState
+from modeldeployment.decision.rules import Rule, RuleKind
+from modeldeployment.decision.sequential import Compare, Counts, Needed, RuleState
+from modeldeployment.decision.threshold import ThresholdState
+
+
+def share(bad: float, requests: float) -> str:
+    """A share of requests as a percentage with the digits it deserves."""
+    return "no requests" if requests <= 0 else f"{100 * bad / requests:.3g}%"
+
+
+def of(rule: Rule, counts: Counts) -> str:
+    """`1.2% failed (5 of 412)`."""
+    what = "failed" if rule.kind is RuleKind.ERRORS else f"slower than {rule.edge_ms:g}ms"
+    if counts.n <= 0:
+        return "no requests yet"
+    return f"{share(counts.low, counts.n)} {what} ({counts.low:,.0f} of {counts.n:,.0f})"
+
+
+def quantile(delta: Delta, q: float) -> str:
+    """The bucket that holds the quantile: all that a histogram tells."""
+    at = q * delta.timed
+    edges = sorted(delta.faster)
+    upper = next((e for e in edges if delta.faster[e] >= at), None)
+    if upper is None:
+        return f">{edges[-1]:g}ms" if edges else ""
+    below = [e for e in edges if e < upper]
+    return f"{below[-1]:g}-{upper:g}ms" if below else f"<={upper:g}ms"
+
+
+def sequential(rule: Rule, state: RuleState) -> str:
+    """The evidence of a sequential test, with what it takes to decide."""
+    alone = state.bound.compare is Compare.BOUND
+    beside = "" if alone else f", stable {of(rule, state.stable)}"
+    against = "" if alone else f" against stable {_e(state.relative.log_e)} of {1 / state.plan.alpha:.4g},"
+    needed = 1 / state.plan.alpha if alone else 4
+    return (
+        f"{rule.subject}: {of(rule, state.canary)}{beside}; allowed {100 * rule.share:g}%; evidence that it is worse:"
+        f"{against} against the bound {_e(state.absolute.log_e)} of {needed:.4g}; that it is good "
+        f"{_e(state.pass_.log_e)} of {1 / state.plan.beta:.4g}"
+    )
+
+
+def windows(rule: Rule, state: ThresholdState) -> str:
+    """The windows of the threshold judge."""
+    return (
+        f"{rule.subject}: last window {of(rule, state.last_counts)}; allowed {100 * rule.share:g}%; "
+        f"{state.failures} of {state.plan.failures} failed windows, {state.passes} of {state.plan.passes} passed"
+    )
+
+
+def query(rule: Rule, state: QueryState) -> str:
+    """The value of a query."""
+    if state.value is None:
+        return f"{rule.name}: the query returned no value; bound {rule.bound}"
+    return f"{rule.name}: {state.value:.6g}; bound {rule.bound}"
+
+
+def waiting(needed: Needed | None) -> str:
+    """How much evidence a step still needs."""
+    if needed is None:
+        return "not at this rate"
+    if not math.isfinite(needed.minutes):
+        return f"about {math.ceil(needed.requests):,} more requests"
+    length = say_duration(max(1.0, 60 * needed.minutes))
+    return f"about {math.ceil(needed.requests):,} more requests, {length} at this traffic"
+
+
+def _e(log_e: float) -> str:
+    """An e-value without false digits."""
+    if log_e > math.log(1e6):
+        return "over a million"
+    value = math.exp(log_e)
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"

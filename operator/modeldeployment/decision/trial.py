@@ -1,0 +1,183 @@
+"""A version on trial: its rules fed with the evidence of each interval, and what they say together.
+
+The states of the tests live in `Memory` while the process lives and, written as text, in the status: a new leader
+reads them from there and goes on from `evidenceTime`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from modeldeployment.api.quantities import fraction, seconds
+from modeldeployment.api.rollout import Judge, Sequential, Threshold
+from modeldeployment.api.status import RolloutStatus
+from modeldeployment.decision import sequential, threshold
+from modeldeployment.decision.counting import count_arm, edges_of
+from modeldeployment.decision.dispersion import Dispersion
+from modeldeployment.decision.evidence import Interval
+from modeldeployment.decision.query import QueryState
+from modeldeployment.decision.rules import Rule, RuleKind, trial_rules
+from modeldeployment.decision.view import View
+
+ROLLOUT_SHARE = 0.8
+"""Of the chance of a false rollback, this goes to the rollout and the rest to the watch (decision.md §4)."""
+
+State = sequential.RuleState | threshold.ThresholdState | QueryState
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The tests of one trial, alive.
+
+    Attributes:
+        key: which trial they belong to; another one starts anew.
+        states: rule → test.
+        notes: rule → why it cannot be judged, or not sharply (no such counter, no such bucket).
+    """
+
+    key: tuple[object, ...] = ()
+    states: Mapping[str, State] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def feed(view: View, memory: Memory) -> tuple[RolloutStatus | None, Memory]:
+    """The trial after this look: every rule gets every new interval, whatever another rule says.
+
+    Also notes since when the router is seen to send the weight that is wanted: from then the step counts.
+    """
+    rollout = view.status.rollout
+    if rollout is None or view.status.stable is None:
+        return rollout, Memory()
+    rules = trial_rules(view.spec, view.default_objectives)
+    memory = _recall(view, rollout, rules, memory)
+    states, notes = dict(memory.states), dict(memory.notes)
+    on_trial = view.status.canary or view.status.stable
+    for interval in view.evidence.intervals:
+        if interval.end <= (rollout.evidence_time or rollout.promotion_time or rollout.start_time):
+            continue
+        if on_trial.wanted_weight == 0 and rollout.evidence_time is None:
+            continue  # before its first weight there is nothing to judge, and nothing to spend
+        for rule in rules:
+            states[rule.name], notes[rule.name] = _interval(view, rollout, rule, states[rule.name], interval)
+        rollout = rollout.model_copy(update={"evidence_time": interval.end})
+    for rule in rules:
+        state = states[rule.name]
+        if isinstance(state, QueryState):
+            states[rule.name] = state.look(_value(view, rollout, rule), view.now)
+    if rollout.weight_time is None and on_trial.wanted_weight > 0 and view.weights_applied:
+        rollout = rollout.model_copy(update={"weight_time": view.now})
+        states = {name: state.begin_step() for name, state in states.items()}
+    return rollout, Memory(memory.key, states, notes)
+
+
+def plan(view: View, rollout: RolloutStatus) -> sequential.Plan:
+    """Error bounds of the trial: the rollout's, or the watch's after promotion."""
+    analysis = view.spec.rollout.analysis
+    alpha = fraction((analysis.sequential or Sequential()).false_rollback)
+    watching = rollout.promotion_time is not None
+    length = seconds(view.spec.rollout.watch if watching else view.spec.rollout.deadline)
+    horizon = max(1, round(length / seconds(analysis.interval)))
+    return sequential.Plan(horizon=horizon, alpha=alpha * (1 - ROLLOUT_SHARE if watching else ROLLOUT_SHARE))
+
+
+def _interval(view: View, rollout: RolloutStatus, rule: Rule, state: State, interval: Interval) -> tuple[State, str]:
+    if isinstance(state, QueryState):
+        return state, ""
+    edges, note = None, ""
+    if rule.kind is RuleKind.SLOW:
+        edges, note = edges_of(rule, (*interval.trial.values(), *interval.control.values()))
+    width = (interval.end - interval.start).total_seconds()
+    counted = sequential.Interval(
+        canary=count_arm(rule, interval.trial, edges),
+        stable=count_arm(rule, interval.control, edges),
+        length=max(1, round(width / seconds(view.spec.rollout.analysis.interval))),
+        weight_moved=_moved(rollout, interval),
+    )
+    return state.update(counted), note
+
+
+def _moved(rollout: RolloutStatus, interval: Interval) -> bool:
+    """Whether requests of another weight are in the interval.
+
+    At the first step they are not: before it the canary had none at all, and stable's earlier ones are only more
+    of the same arm (ADR 0003).
+    """
+    if rollout.step == 0 and rollout.promotion_time is None:
+        return False
+    return rollout.weight_time is None or interval.oldest_start < rollout.weight_time
+
+
+def _value(view: View, rollout: RolloutStatus, rule: Rule) -> float | None:
+    """The query's value for the revision on trial; one for the whole model says nothing about a canary."""
+    values = view.evidence.values
+    own = values.get((rule.query, rollout.revision))
+    return values.get((rule.query, "")) if own is None and rollout.promotion_time else own
+
+
+def _recall(view: View, rollout: RolloutStatus, rules: Iterable[Rule], memory: Memory) -> Memory:
+    """The tests of this trial: those alive, else from the status, else new."""
+    length = plan(view, rollout)
+    key = (
+        rollout.revision,
+        rollout.start_time,
+        rollout.promotion_time,
+        view.spec.rollout.analysis,
+        length,
+        *rules,
+    )
+    if memory.key == key:
+        return memory
+    stored = {rule.name: rule.state for rule in rollout.rules}
+    return Memory(key, {rule.name: _restore(view, rollout, rule, length, stored.get(rule.name, "")) for rule in rules})
+
+
+def _restore(view: View, rollout: RolloutStatus, rule: Rule, length: sequential.Plan, stored: str) -> State:
+    analysis = view.spec.rollout.analysis
+    if rule.kind is RuleKind.QUERY:
+        return _read(stored, lambda text: QueryState.from_state(text, rule), QueryState(rule))
+    if analysis.judge is Judge.THRESHOLD:
+        asked = analysis.threshold or Threshold()
+        windows = threshold.ThresholdPlan(
+            window=max(1, round(seconds(asked.window) / seconds(analysis.interval))),
+            min_samples=asked.min_samples,
+            failures=asked.failures,
+            passes=asked.passes,
+            counting=threshold.Counting(asked.counting.value),
+        )
+        none_yet = threshold.ThresholdState(rule.share, windows)
+        return _read(stored, lambda text: threshold.ThresholdState.from_state(text, rule.share, windows), none_yet)
+    bound = sequential.Bound(
+        share=rule.share,
+        detectable=float((analysis.sequential or Sequential()).detectable),
+        compare=sequential.Compare.BOUND if rollout.promotion_time else sequential.Compare.STABLE_AND_BOUND,
+        rolls_back=rule.rolls_back,
+    )
+    fresh = sequential.RuleState(bound, length, dispersion=_dispersion(view, rule))
+    return _read(stored, lambda text: sequential.RuleState.from_state(text, bound, length), fresh)
+
+
+def _read(stored: str, parse: Callable[[str], T], fresh: T) -> T:
+    """A state as stored; one that another version wrote, or for another judge, starts anew."""
+    if not stored:
+        return fresh
+    try:
+        return parse(stored)
+    except (ValueError, TypeError):
+        return fresh
+
+
+def _dispersion(view: View, rule: Rule) -> Dispersion:
+    """θ̂ from what stable did before the rollout."""
+    history = view.evidence.history
+    edges, _ = edges_of(rule, (d for i in history for d in i.control.values())) if history else (None, "")
+    counted = [count_arm(rule, interval.control, edges) for interval in history]
+    pods = sorted({pod for row in counted for pod in row})
+    if not pods:
+        return Dispersion()
+    none = sequential.Counts()
+    n = [[row.get(pod, none).n for row in counted] for pod in pods]
+    x = [[row.get(pod, none).low for row in counted] for pod in pods]
+    return Dispersion.from_history(pods, n, x).without_pods()
