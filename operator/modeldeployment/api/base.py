@@ -6,12 +6,21 @@ CEL rules, printer columns) goes into `extend()`, and `api.crd` turns the whole 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from annotated_types import MaxLen
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
 JSON = dict[str, Any]
+
+
+def cut(text: str, bytes_max: int) -> str:
+    """The text, or as much of its beginning as fits into so many bytes of UTF-8, and "…"."""
+    if len(text.encode()) <= bytes_max:
+        return text
+    return text.encode()[: bytes_max - len("…".encode())].decode(errors="ignore") + "…"
 
 
 class Model(BaseModel):
@@ -32,9 +41,30 @@ class Model(BaseModel):
 
 
 class StatusModel(Model):
-    """A part of a status. Fields of a newer version are dropped, not refused: a rollback of the operator reads them."""
+    """A part of a status. Fields of a newer version are dropped, not refused: a rollback of the operator reads them.
+
+    A `message` that is too long is cut: other people's words (an API server's, a pod's) must never make the whole
+    status too large to be written. Names and reasons are never cut: half of a name is another name.
+    """
 
     model_config = ConfigDict(extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cut_message(cls, data: Any) -> Any:
+        return cls._cut(data) if isinstance(data, dict) else data
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, which validates nothing: so the message is cut here too."""
+        return super().model_copy(update=None if update is None else self._cut(update), deep=deep)
+
+    @classmethod
+    def _cut(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        field, text = cls.model_fields.get("message"), data.get("message")
+        if field is None or not isinstance(text, str):
+            return data
+        limit = next(m.max_length for m in field.metadata if isinstance(m, MaxLen))
+        return {**data, "message": cut(text, limit)}
 
 
 def rule(expression: str, message: str, *, reason: str | None = None, field_path: str | None = None) -> JSON:
@@ -73,5 +103,7 @@ def extend(
 
 def exactly_one(*fields: str, of: str) -> JSON:
     """A union: one member set and no other."""
+    if len(fields) == 1:
+        return rule(f"has(self.{fields[0]})", f"{of}: set {fields[0]}, the only kind there is so far")
     count = " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in fields)
     return rule(f"{count} == 1", f"{of}: set exactly one of {', '.join(fields)}")

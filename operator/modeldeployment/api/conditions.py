@@ -38,10 +38,10 @@ SUMMARY: tuple[ConditionType, ...] = (
 class Condition(StatusModel):
     """One observation about a resource (meta/v1 Condition)."""
 
-    type: str = Field(max_length=316, description="What is observed, e.g. Ready.")
+    type: str = Field(min_length=1, max_length=64, description="What is observed, e.g. Ready.")
     status: ConditionStatus = Field(description="Whether it is so; Unknown while undecided.")
-    reason: str = Field(min_length=1, max_length=1024, description="Why, in one CamelCase word.")
-    message: str = Field(max_length=4096, description="Why, in a sentence.")
+    reason: str = Field(min_length=1, max_length=128, description="Why, in one CamelCase word.")
+    message: str = Field(max_length=768, description="Why, in a sentence.")
     observed_generation: int = Field(
         ge=0, le=2**53, description="The generation of the spec that this was observed of."
     )

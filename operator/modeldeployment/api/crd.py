@@ -137,10 +137,16 @@ _AGE = {
     "jsonPath": ".metadata.creationTimestamp",
     "description": "Since when it is.",
 }
-_NAME_RULE = rule(
-    "self.metadata.name.size() <= 63",
-    "metadata.name: at most 63 characters, since it becomes a label's value",
-)
+_NAME_RULES = [
+    rule(
+        "self.metadata.name.size() <= 63",
+        "metadata.name: must be at most 63 characters, since it becomes a label's value",
+    ),
+    rule(
+        "self.metadata.name.matches('^[a-z]')",
+        "metadata.name: must start with a letter, since Services are named after it",
+    ),
+]
 
 
 def modeldeployment() -> JSON:
@@ -167,7 +173,7 @@ def modeldeployment() -> JSON:
             _AGE,
             _column("Message", '.status.conditions[?(@.type=="Progressing")].message', "In words.", priority=1),
         ],
-        rules=[_NAME_RULE],
+        rules=_NAME_RULES,
         scale={
             "specReplicasPath": ".spec.serving.replicas",
             "statusReplicasPath": ".status.replicas",
@@ -186,6 +192,13 @@ def modelrevision() -> JSON:
         spec=ModelRevisionSpec,
         status=ModelRevisionStatus,
         description="One immutable version of one model, made by the operator for each version it is asked to serve.",
+        rules=[
+            rule(
+                "self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z][-a-z0-9]*$')",
+                "metadata.name: must be at most 63 lower-case letters, digits and -, and start with a letter, since "
+                "its Service has the same name",
+            )
+        ],
         columns=[
             _column("Version", ".spec.model.version", "Its version."),
             _column("Stage", ".status.stage", "Staging, Production, Archived or Quarantined."),
@@ -203,7 +216,8 @@ def modelpolicy() -> JSON:
         short_names=["mp"],
         spec=ModelPolicySpec,
         status=ModelPolicyStatus,
-        description="What a platform team decides once for the cluster: where Prometheus is, which objectives are usual.",
+        description="What a platform team decides once for the cluster: where Prometheus is, which objectives are "
+        "usual.",
         columns=[
             _column("Prometheus", ".spec.prometheus.url", "Where the evidence comes from."),
             _column(
@@ -216,7 +230,7 @@ def modelpolicy() -> JSON:
         rules=[
             rule(
                 "self.metadata.name == 'default'",
-                "metadata.name: the one ModelPolicy of a cluster is named default",
+                "metadata.name: must be default, the one ModelPolicy of a cluster that counts",
             )
         ],
     )

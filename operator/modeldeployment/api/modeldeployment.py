@@ -31,8 +31,8 @@ class Suspend(Model):
 
     mode: SuspendMode = Field(
         default=SuspendMode.ADVANCE,
-        description="Advance: nothing starts, no weight is raised, nothing is promoted, but a bad canary is still taken "
-        "back. All: nothing moves.",
+        description="Advance: nothing starts, no weight is raised, nothing is promoted, but a bad canary is still "
+        "taken back. All: nothing moves.",
     )
     reason: str = Field(default="", max_length=256, description="Why, and by whom: shown in the condition Progressing.")
 
@@ -45,27 +45,49 @@ class ModelDeploymentSpec(Model):
             rule(
                 "!has(self.objectives) || self.objectives.all(o, !has(o.errorRate) && !has(o.availability)) || "
                 "!has(self.serving.metrics) || self.serving.metrics.dialect != 'KServe'",
-                "objectives: dialect KServe has no counter of errors, so errorRate and availability cannot be told; "
-                "use dialect Istio or Envoy, or leave these objectives out",
+                "the metrics dialect KServe has no counter of errors, so errorRate and availability cannot be told: "
+                "set serving.metrics.dialect to Istio or Envoy, or leave these objectives out",
+                field_path=".objectives",
             ),
             rule(
                 "!has(self.rollout) || !has(self.rollout.rollbackOn) || !has(self.rollout.rollbackOn.errorRate) || "
                 "!has(self.serving.metrics) || self.serving.metrics.dialect != 'KServe'",
-                "rollout.rollbackOn.errorRate: dialect KServe has no counter of errors; use dialect Istio or Envoy, "
-                "or leave it out",
+                "the metrics dialect KServe has no counter of errors: set serving.metrics.dialect to Istio or Envoy, "
+                "or leave errorRate out",
+                field_path=".rollout.rollbackOn.errorRate",
             ),
             rule(
                 "!has(self.objectives) || self.objectives.all(o, !has(o.errorRate) && !has(o.availability)) || "
                 "!has(self.serving.metrics) || !has(self.serving.metrics.custom) || "
                 "has(self.serving.metrics.custom.errors)",
-                "objectives: serving.metrics.custom has no errors, so errorRate and availability cannot be told; "
-                "set serving.metrics.custom.errors",
+                "serving.metrics.custom has no errors, so errorRate and availability cannot be told: set "
+                "serving.metrics.custom.errors, or leave these objectives out",
+                field_path=".objectives",
             ),
             rule(
                 "!has(self.objectives) || self.objectives.all(o, !has(o.latency)) || !has(self.serving.metrics) || "
                 "!has(self.serving.metrics.custom) || has(self.serving.metrics.custom.latency)",
-                "objectives: serving.metrics.custom has no latency histogram, so latency cannot be told; set "
-                "serving.metrics.custom.latency",
+                "serving.metrics.custom has no latency histogram, so latency cannot be told: set "
+                "serving.metrics.custom.latency, or leave these objectives out",
+                field_path=".objectives",
+            ),
+            rule(
+                "!has(self.rollout) || !has(self.rollout.rollbackOn) || !has(self.rollout.rollbackOn.errorRate) || "
+                "!has(self.serving.metrics) || !has(self.serving.metrics.custom) || "
+                "has(self.serving.metrics.custom.errors)",
+                "serving.metrics.custom has no errors, so the error rate cannot be told: set "
+                "serving.metrics.custom.errors, or leave errorRate out",
+                field_path=".rollout.rollbackOn.errorRate",
+            ),
+            rule(
+                "!has(self.rollout) || !has(self.rollout.rollbackOn) || "
+                "!(has(self.rollout.rollbackOn.p50LatencyMs) || has(self.rollout.rollbackOn.p90LatencyMs) || "
+                "has(self.rollout.rollbackOn.p95LatencyMs) || has(self.rollout.rollbackOn.p99LatencyMs)) || "
+                "!has(self.serving.metrics) || !has(self.serving.metrics.custom) || "
+                "has(self.serving.metrics.custom.latency)",
+                "serving.metrics.custom has no latency histogram, so latencies cannot be told: set "
+                "serving.metrics.custom.latency, or leave these bounds out",
+                field_path=".rollout.rollbackOn",
             ),
         )
     )

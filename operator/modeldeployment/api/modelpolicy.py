@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from modeldeployment.api.base import Model, StatusModel, extend, rule
 from modeldeployment.api.conditions import Condition
@@ -13,8 +13,26 @@ from modeldeployment.api.quantities import Duration, between
 class SecretRef(Model):
     """A Secret with what Prometheus asks for."""
 
-    name: str = Field(min_length=1, max_length=253, description="Name of the Secret.")
-    namespace: str = Field(min_length=1, max_length=63, description="Its namespace.")
+    name: str = Field(
+        max_length=253,
+        description="Name of the Secret.",
+        json_schema_extra=extend(
+            rule(
+                r"self.matches(r'^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+                "must be the name of a Secret: lower-case letters, digits, - and .",
+            )
+        ),
+    )
+    namespace: str = Field(
+        max_length=63,
+        description="Its namespace.",
+        json_schema_extra=extend(
+            rule(
+                "self.matches(r'^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+                "must be a namespace: lower-case letters, digits and -",
+            )
+        ),
+    )
 
 
 class Tenant(Model):
@@ -22,7 +40,6 @@ class Tenant(Model):
 
     header: str = Field(
         default="X-Scope-OrgID",
-        min_length=1,
         max_length=64,
         description="Name of the header.",
         json_schema_extra=extend(
@@ -42,7 +59,23 @@ class Prometheus(Model):
             rule(
                 "self.matches(r'^https?://[^ /?#]+(/[^ ?#]*)?$')",
                 "must be http:// or https:// and a host, such as http://prometheus.monitoring:9090, no query",
-            )
+            ),
+            rule(
+                "!self.matches(r'^[a-z]+://[^/?#]*@')",
+                "must not hold a user or password, as everybody may read it: put them into a Secret and name it in "
+                "secretRef",
+            ),
+            rule(
+                "!self.matches(r'^https?://[^ /?#@]+(/|$)') || "
+                "self.matches(r'^https?://([A-Za-z0-9._-]+|\\[[0-9a-fA-F:.]+\\])"
+                "(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?(/|$)')",
+                "must have a host name or address, and a port from 1 to 65535 if any, such as "
+                "prometheus.monitoring:9090",
+            ),
+            rule(
+                "!self.matches(r'/(api/v1|graph)(/.*)?$')",
+                "must be the base URL, without /api/v1 or /graph: the operator adds the path of the API itself",
+            ),
         ),
     )
     secret_ref: SecretRef | None = Field(

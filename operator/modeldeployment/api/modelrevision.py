@@ -52,22 +52,26 @@ class ModelRevisionSpec(Model):
 class ModelRevisionStatus(StatusModel):
     """Where it is in its life."""
 
-    stage: Stage = Field(
-        default=Stage.STAGING,
-        description="Staging before it serves, Production while it is stable, Archived after, Quarantined if it was "
-        "taken back.",
-    )
     conditions: tuple[Condition, ...] = Field(
         default=(),
         max_length=8,
         description="Observations about it.",
         json_schema_extra=extend(list_map_keys=("type",)),
     )
+    stage: Stage = Field(
+        default=Stage.STAGING,
+        description="Staging before it serves, Production while it is stable, Archived after, Quarantined if it was "
+        "taken back.",
+    )
 
 
 def revision_hash(owner: str, spec: ModelRevisionSpec) -> str:
-    """Ten hexadecimal digits over the owner's name and everything that is served."""
-    content = json.dumps([owner, spec.to_json()], sort_keys=True, separators=(",", ":"))
+    """Ten hexadecimal digits over the owner's name and everything that is served.
+
+    Defaults are left out: a field that a newer operator adds must not make every model roll out anew.
+    """
+    served = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    content = json.dumps([owner, served], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()[:10]
 
 

@@ -21,3 +21,6 @@ ANNOTATION_REPLICAS: Final = f"{GROUP}/wanted-replicas"
 
 FIELD_MANAGER: Final = "modeldeployment-operator"
 FIELD_MANAGER_PERSON: Final = "kubectl-model"
+
+SERVICE_PORT: Final = 80
+"""Port of each revision's Service; the router sends there."""

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, field_validator
 
 from modeldeployment.api.base import Model, exactly_one, extend, rule
-from modeldeployment.api.quantities import Decimal, Duration, Percentage, between
+from modeldeployment.api.quantities import Decimal, Duration, Percentage, between, possible_share
 
 QUANTILES: tuple[float, ...] = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 
@@ -17,7 +17,7 @@ class ErrorRate(Model):
 
     max: Percentage = Field(
         description="Highest share of failed requests, e.g. 1%.",
-        json_schema_extra=extend(rule("self != '100%'", "100% allows every request to fail; write a lower bound")),
+        json_schema_extra=possible_share("1%"),
     )
 
 
@@ -28,8 +28,8 @@ class Availability(Model):
         description="Lowest share of requests answered without an error, e.g. 99.5%.",
         json_schema_extra=extend(
             rule(
-                "self.matches(r'^([5-9][0-9](\\.[0-9]{1,4})?)%$')",
-                "must be from 50% up to below 100%, e.g. 99.5%",
+                "!self.matches(r'^[0-9]{1,3}(\\.[0-9]{1,4})?%$') || self.matches(r'^([5-9][0-9](\\.[0-9]{1,4})?)%$')",
+                "must be from 50% up to below 100%, such as 99.5%",
             )
         ),
     )
@@ -45,7 +45,7 @@ class Latency(Model):
     )
     max: Duration = Field(
         description="Longest duration at that quantile, e.g. 800ms.",
-        json_schema_extra=extend(rule("self.matches(r'[1-9]')", "must be longer than zero, e.g. 800ms")),
+        json_schema_extra=between("1ms", "24h"),
     )
 
     @field_validator("quantile")
@@ -80,7 +80,9 @@ class PromQL(Model):
     max: Decimal | None = Field(default=None, description='Highest value, e.g. "0.2".')
     min: Decimal | None = Field(default=None, description='Lowest value, e.g. "0.8".')
     sustained: Duration = Field(
-        default="1m", description="How long the value must be on one side of the bound before that counts."
+        default="1m",
+        description="How long the value must be on one side of the bound before that counts.",
+        json_schema_extra=between("0s", "24h"),
     )
 
 
@@ -92,7 +94,6 @@ class Objective(Model):
     )
 
     name: str = Field(
-        min_length=1,
         max_length=63,
         description="Name of the objective, unique in the list.",
         json_schema_extra=extend(

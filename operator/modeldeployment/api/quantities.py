@@ -37,7 +37,7 @@ def _checked(pattern: str, message: str) -> AfterValidator:
     compiled = re.compile(pattern)
 
     def check(value: str) -> str:
-        if not compiled.match(value):
+        if not compiled.fullmatch(value):
             raise ValueError(message)
         return value
 
@@ -86,11 +86,28 @@ Decimal = Annotated[
 ]
 
 
+def is_duration(path: str) -> str:
+    """CEL: whether a field is a duration at all."""
+    return f"{path}.matches(r'{_DURATION_WHOLE}')"
+
+
+def possible_share(example: str) -> JSON:
+    """`json_schema_extra` of a bound on a share: 0% can never be proven kept, 100% never be broken."""
+    number = "double(self.replace('>', '').replace(' ', '').replace('%', ''))"
+    known = f"({_cel(_PERCENTAGE)} || {_cel(_ABOVE_PERCENTAGE)})"
+    return extend(
+        rule(
+            f"!{known} || ({number} > 0.0 && {number} < 100.0)",
+            f"must be above 0% and below 100%, such as {example}: nothing can prove that no request ever fails",
+        )
+    )
+
+
 def between(low: str, high: str) -> JSON:
     """`json_schema_extra` of a duration with limits; a text that is no duration is left to its own rule."""
     return extend(
         rule(
-            f"!{_cel(_DURATION_WHOLE)} || (duration(self) >= duration('{low}') && duration(self) <= duration('{high}'))",
+            f"!{is_duration('self')} || (duration(self) >= duration('{low}') && duration(self) <= duration('{high}'))",
             f"must be from {low} to {high}",
         )
     )
@@ -102,7 +119,7 @@ def duration(text: str) -> timedelta:
     Raises:
         ValueError: the text is not one.
     """
-    if not re.match(_DURATION_WHOLE, text):
+    if not re.fullmatch(_DURATION_WHOLE, text):
         raise ValueError(f"{text!r} {_DURATION_SAYS}")
     return timedelta(milliseconds=sum(int(n) * _UNIT_MS[unit] for n, unit in _DURATION.findall(text)))
 

@@ -15,6 +15,8 @@ from modeldeployment.api.quantities import (
     Percentage,
     Weight,
     between,
+    is_duration,
+    possible_share,
     seconds,
     whole_percent,
 )
@@ -100,7 +102,7 @@ class Sequential(Model):
         "watch (four fifths to the rollout, one fifth to the watch).",
         json_schema_extra=extend(
             rule(
-                "!self.matches(r'^[0-9.]+%$') || "
+                "!self.matches(r'^[0-9]{1,3}(\\.[0-9]{1,4})?%$') || "
                 "(double(self.replace('%', '')) > 0.0 && double(self.replace('%', '')) <= 20.0)",
                 "must be above 0% and at most 20%, e.g. 5%",
             )
@@ -145,11 +147,22 @@ class Analysis(Model):
         json_schema_extra=extend(
             rule(
                 "self.judge == 'Threshold' || !has(self.threshold)",
-                "rollout.analysis.threshold: set it only with judge: Threshold",
+                "has settings of the judge Threshold, but judge is Sequential: set judge to Threshold, or leave "
+                "threshold out",
+                field_path=".threshold",
             ),
             rule(
                 "self.judge == 'Sequential' || !has(self.sequential)",
-                "rollout.analysis.sequential: set it only with judge: Sequential",
+                "has settings of the judge Sequential, but judge is Threshold: set judge to Sequential, or leave "
+                "sequential out",
+                field_path=".sequential",
+            ),
+            rule(
+                f"self.judge != 'Threshold' || !has(self.interval) || !{is_duration('self.interval')} || "
+                f"(has(self.threshold) && !{is_duration('self.threshold.window')}) || duration(self.interval) <= "
+                "(has(self.threshold) ? duration(self.threshold.window) : duration('1m'))",
+                "must not be longer than threshold.window (default 1m): each window needs at least one reading",
+                field_path=".interval",
             ),
         )
     )
@@ -165,6 +178,14 @@ class Analysis(Model):
     )
     sequential: Sequential | None = Field(default=None, description="Error bounds of the sequential tests.")
     threshold: Threshold | None = Field(default=None, description="Windows of the threshold judge.")
+
+
+_ABOVE_ZERO = extend(
+    rule(
+        "!self.matches(r'^> ?[0-9]{1,7}$') || self.matches(r'[1-9]')",
+        'must be above zero, such as ">800": every request takes longer than 0 ms',
+    )
+)
 
 
 class RollbackOn(Model):
@@ -183,20 +204,31 @@ class RollbackOn(Model):
     error_rate: AbovePercentage | None = Field(
         default=None,
         description='Roll back when the share of failed requests is proven above this, e.g. ">1%".',
+        json_schema_extra=possible_share('">1%"'),
     )
     p50_latency_ms: AboveMilliseconds | None = Field(
         default=None,
         alias="p50LatencyMs",
         description='The same for the median in milliseconds, e.g. ">100".',
+        json_schema_extra=_ABOVE_ZERO,
     )
     p90_latency_ms: AboveMilliseconds | None = Field(
-        default=None, alias="p90LatencyMs", description='The same for p90 in milliseconds, e.g. ">200".'
+        default=None,
+        alias="p90LatencyMs",
+        description='The same for p90 in milliseconds, e.g. ">200".',
+        json_schema_extra=_ABOVE_ZERO,
     )
     p95_latency_ms: AboveMilliseconds | None = Field(
-        default=None, alias="p95LatencyMs", description='The same for p95 in milliseconds, e.g. ">300".'
+        default=None,
+        alias="p95LatencyMs",
+        description='The same for p95 in milliseconds, e.g. ">300".',
+        json_schema_extra=_ABOVE_ZERO,
     )
     p99_latency_ms: AboveMilliseconds | None = Field(
-        default=None, alias="p99LatencyMs", description='The same for p99 in milliseconds, e.g. ">800".'
+        default=None,
+        alias="p99LatencyMs",
+        description='The same for p99 in milliseconds, e.g. ">800".',
+        json_schema_extra=_ABOVE_ZERO,
     )
 
     def latencies(self) -> dict[float, str]:
@@ -214,15 +246,40 @@ class Override(Model):
     """A person's word on one revision; it ends by itself when another revision comes."""
 
     revision: str = Field(
-        min_length=1,
         max_length=63,
         description="Name of the ModelRevision meant, as status.canary.revision shows it.",
+        json_schema_extra=extend(
+            rule(
+                r"self.matches(r'^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+                "must be the name of a ModelRevision such as fraud-0123456789, as status.canary.revision shows it",
+            )
+        ),
     )
     action: OverrideAction = Field(description="Abort: take it back and keep it out. Promote: skip what is left.")
 
 
 class Rollout(Model):
     """How a new version comes, and what takes it back."""
+
+    model_config = ConfigDict(
+        json_schema_extra=extend(
+            rule(
+                "!has(self.canary) || !has(self.canary.steps) || !has(self.deadline) || "
+                f"!self.canary.steps.all(s, {is_duration('s.duration')}) || "
+                f"!{is_duration('self.deadline')} || "
+                "self.canary.steps.map(s, duration(s.duration)).sum() < duration(self.deadline)",
+                "must be longer than the durations of all canary.steps together: past it, no step is passed any more",
+                field_path=".deadline",
+            ),
+            rule(
+                "!has(self.analysis) || !has(self.analysis.interval) || !has(self.deadline) || "
+                f"!{is_duration('self.analysis.interval')} || !{is_duration('self.deadline')} || "
+                "duration(self.analysis.interval) < duration(self.deadline)",
+                "must be longer than analysis.interval: before it, nothing would have been read",
+                field_path=".deadline",
+            ),
+        )
+    )
 
     canary: Canary = Field(
         default_factory=lambda: Canary(traffic="10%"),
@@ -240,7 +297,8 @@ class Rollout(Model):
     )
     progress_deadline: Duration = Field(
         default="10m",
-        description="A new version whose pods were not Ready for this long in all is taken back, with the pods' reason.",
+        description="A new version whose pods were not Ready for this long in all is taken back, with the pods' "
+        "reason.",
         json_schema_extra=between("1s", "24h"),
     )
     deadline: Duration = Field(

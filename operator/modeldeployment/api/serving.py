@@ -42,11 +42,13 @@ class SeriesIdentity(StrEnum):
     """`envoy_cluster_name`, as Envoy reports its upstream clusters."""
 
 
-_SELECTOR = r"^([a-zA-Z_:][a-zA-Z0-9_:]*)?(\{[^{}]*\})?$"
+_MATCHER = r"""\s*[a-zA-Z_][a-zA-Z0-9_]*\s*(=|!=|=~|!~)\s*("([^"\\]|\\.)*"|\x27([^\x27\\]|\\.)*\x27)\s*"""
+_SELECTOR = (
+    rf"^([a-zA-Z_:][a-zA-Z0-9_:]*(\{{({_MATCHER}(,{_MATCHER})*,?\s*)?\}})?|\{{{_MATCHER}(,{_MATCHER})*,?\s*\}})$"
+)
 Selector = Annotated[
     str,
     Field(
-        min_length=1,
         max_length=512,
         json_schema_extra=extend(
             rule(
@@ -61,7 +63,15 @@ Selector = Annotated[
 class Histogram(Model):
     """A classic latency histogram."""
 
-    buckets: Selector = Field(description="Selector of its cumulative buckets, the series that end in _bucket.")
+    buckets: Selector = Field(
+        description="Selector of its cumulative buckets, the series that end in _bucket.",
+        json_schema_extra=extend(
+            rule(
+                "self.contains('_bucket')",
+                "must select the buckets of a classic histogram, such as http_request_duration_seconds_bucket",
+            )
+        ),
+    )
     unit: LatencyUnit = Field(description="Unit of the bucket edges (label le).")
 
 
@@ -89,7 +99,8 @@ class Metrics(Model):
         json_schema_extra=extend(
             rule(
                 "(self.dialect == 'Custom') == has(self.custom)",
-                'serving.metrics: set custom when dialect is "Custom", and only then',
+                "set custom when dialect is Custom, and only then",
+                field_path=".custom",
             )
         )
     )
@@ -102,8 +113,11 @@ class Metrics(Model):
     path: str = Field(
         default="/metrics",
         max_length=256,
-        description="Path of the metrics endpoint; written to the pods as prometheus.io/path unless the template has it.",
-        json_schema_extra=extend(rule("self.startsWith('/')", "must start with /")),
+        description="Path of the metrics endpoint; written to the pods as prometheus.io/path unless the "
+        "template has it.",
+        json_schema_extra=extend(
+            rule("self.matches(r'^/[^ ?#]*$')", "must be a path that starts with /, such as /metrics: no query")
+        ),
     )
     port: int | None = Field(
         default=None,
@@ -118,9 +132,25 @@ class Metrics(Model):
 class Container(Model):
     """A container as Kubernetes has it; only what this operator reads is named here."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra=extend(any_fields=True))
+    model_config = ConfigDict(
+        extra="allow",
+        # A Deployment without an image is refused long after `kubectl apply` has gone home happy.
+        json_schema_extra=extend(any_fields=True, required=["name", "image"]),
+    )
 
-    name: str = Field(min_length=1, max_length=63, description="Name; the container named model serves the model.")
+    name: str = Field(
+        max_length=63,
+        description="Name; the container named model serves the model.",
+        json_schema_extra=extend(
+            rule(
+                "self.matches(r'^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+                "must be lower-case letters, digits and -, such as model",
+            )
+        ),
+    )
+    image: str | None = Field(
+        default=None, min_length=1, max_length=1024, description="Image, e.g. registry/fraud:1.4.0."
+    )
 
 
 class PodSpec(Model):
@@ -129,7 +159,6 @@ class PodSpec(Model):
     model_config = ConfigDict(extra="allow", json_schema_extra=extend(any_fields=True))
 
     containers: list[Container] = Field(
-        min_length=1,
         max_length=16,
         description="The containers of the pod; one must be named model.",
         json_schema_extra=extend(
@@ -142,9 +171,33 @@ class PodSpec(Model):
     )
 
 
+_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+_KEY_RULE = rule(
+    f"self.all(k, k.matches(r'{_KEY}'))",
+    "each key must be a name such as team or example.com/team: letters, digits and - _ . , at most 63 after the /",
+)
+_OWN_RULE = rule(
+    "self.all(k, !k.startsWith('modeldeployment.io/'))",
+    "keys that start with modeldeployment.io/ are written by the operator: leave them out",
+)
 _Labels = Annotated[
+    dict[str, Annotated[str, Field(max_length=63)]],
+    Field(
+        max_length=64,
+        json_schema_extra=extend(
+            _KEY_RULE,
+            _OWN_RULE,
+            rule(
+                "self.all(k, self[k].matches(r'^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))",
+                "each value must be letters, digits and - _ . , such as ml-platform",
+            ),
+            map_type="granular",
+        ),
+    ),
+]
+_Annotations = Annotated[
     dict[str, Annotated[str, Field(max_length=4096)]],
-    Field(max_length=64, json_schema_extra=extend(map_type="granular")),
+    Field(max_length=64, json_schema_extra=extend(_KEY_RULE, _OWN_RULE, map_type="granular")),
 ]
 
 
@@ -152,7 +205,7 @@ class TemplateMetadata(Model):
     """Labels and annotations of the pods."""
 
     labels: _Labels | None = Field(default=None, description="Labels of the pods, beside the operator's own.")
-    annotations: _Labels | None = Field(default=None, description="Annotations of the pods.")
+    annotations: _Annotations | None = Field(default=None, description="Annotations of the pods.")
 
 
 class PodTemplate(Model):

@@ -13,10 +13,14 @@ from pydantic import Field
 from modeldeployment.api.base import StatusModel, extend
 from modeldeployment.api.conditions import Condition
 
+OBJECTIVES_MAX = 16
+ROLLBACK_ON_MAX = 5
+"""Keys of rollbackOn: each may become a rule beside those of the objectives."""
 DECISIONS_MAX = 10
 QUARANTINED_MAX = 10
-STATUS_BYTES_MAX = 32_768
-"""A status is never larger than this; a test fills every field to its bound."""
+STATUS_BYTES_MAX = 65_536
+"""A status is never larger than this as JSON; a test fills every list and text to its bound. Two or three kilobytes
+of that are usual while nothing goes on, and under 8 KiB during a rollout."""
 
 _COUNT_MAX = 2**53
 
@@ -33,7 +37,7 @@ class Health(StrEnum):
 class Verdict(StrEnum):
     """What the evidence says."""
 
-    PASS = "Pass"  # noqa: S105
+    PASS = "Pass"
     FAIL = "Fail"
     INCONCLUSIVE = "Inconclusive"
 
@@ -41,7 +45,7 @@ class Verdict(StrEnum):
 class RevisionStatus(StatusModel):
     """A revision that has a part in serving."""
 
-    revision: str = Field(max_length=253, description="Name of the ModelRevision, its Deployment and its Service.")
+    revision: str = Field(max_length=63, description="Name of the ModelRevision, its Deployment and its Service.")
     version: str = Field(max_length=63, description="Its version.")
     weight: int | None = Field(
         default=None, ge=0, le=100, description="Percent of the traffic that the router was seen to send it."
@@ -55,36 +59,36 @@ class RevisionStatus(StatusModel):
 class Draining(StatusModel):
     """A revision that gets no traffic any more and is about to be scaled down."""
 
-    revision: str = Field(max_length=253, description="Name of the ModelRevision.")
+    revision: str = Field(max_length=63, description="Name of the ModelRevision.")
     since: datetime = Field(description="When its weight went to 0.")
 
 
 class Quarantined(StatusModel):
     """A revision that was taken back; it is not tried again until someone asks."""
 
-    revision: str = Field(max_length=253, description="Name of the ModelRevision.")
+    revision: str = Field(max_length=63, description="Name of the ModelRevision.")
     version: str = Field(max_length=63, description="Its version.")
     attempt: int = Field(ge=1, le=1_000_000, description="The attempt that failed.")
     reason: str = Field(max_length=64, description="Why, in one word.")
-    message: str = Field(max_length=512, description="Why, in a sentence.")
+    message: str = Field(max_length=384, description="Why, in a sentence.")
     time: datetime = Field(description="When.")
 
 
 class RuleStatus(StatusModel):
     """What the evidence says by one rule, and the state of its test."""
 
-    name: str = Field(max_length=80, description="The objective's name, or rollbackOn's key.")
+    name: str = Field(max_length=63, description="The objective's name, or rollbackOn's key.")
     verdict: Verdict = Field(description="What this rule says of the revision on trial.")
-    message: str = Field(max_length=512, description="The numbers, in a sentence.")
+    message: str = Field(max_length=320, description="The numbers, in a sentence.")
     state: str = Field(
-        default="", max_length=2048, description="The test's state, opaque: what a new leader goes on from."
+        default="", max_length=768, description="The test's state, opaque: what a new leader goes on from."
     )
 
 
 class RolloutStatus(StatusModel):
     """The revision on trial: a canary, or a promoted version under watch."""
 
-    revision: str = Field(max_length=253, description="The ModelRevision on trial.")
+    revision: str = Field(max_length=63, description="The ModelRevision on trial.")
     version: str = Field(max_length=63, description="Its version.")
     attempt: int = Field(default=1, ge=1, le=1_000_000, description="Which attempt at it this is.")
     start_time: datetime = Field(description="When the rollout began.")
@@ -114,7 +118,7 @@ class RolloutStatus(StatusModel):
     )
     rules: tuple[RuleStatus, ...] = Field(
         default=(),
-        max_length=20,
+        max_length=OBJECTIVES_MAX + ROLLBACK_ON_MAX,
         description="The rules it is judged by.",
         json_schema_extra=extend(list_map_keys=("name",)),
     )
@@ -132,33 +136,33 @@ class ObjectiveStatus(StatusModel):
     data_age_seconds: int | None = Field(
         default=None, ge=0, le=100_000_000, description="Age of the newest sample when this was written."
     )
-    message: str = Field(default="", max_length=512, description="More, in a sentence.")
+    message: str = Field(default="", max_length=256, description="More, in a sentence.")
 
 
 class DecisionRecord(StatusModel):
     """One decision, with the numbers it was taken on."""
 
     time: datetime = Field(description="When.")
-    revision: str = Field(max_length=253, description="About which ModelRevision.")
+    revision: str = Field(max_length=63, description="About which ModelRevision.")
     version: str = Field(max_length=63, description="Its version.")
-    effect: str = Field(max_length=64, description="What was done, in one word: RolledBack, Promoted, …")
-    rule: str = Field(default="", max_length=80, description="The rule that decided, if one did.")
+    effect: str = Field(max_length=64, description="What was done, in one word, such as RolledBack or Promoted.")
+    rule: str = Field(default="", max_length=63, description="The rule that decided, if one did.")
     verdict: Verdict | None = Field(default=None, description="What it said.")
-    message: str = Field(max_length=512, description="The numbers and bounds, in a sentence.")
+    message: str = Field(max_length=384, description="The numbers and bounds, in a sentence.")
 
 
 class ModelDeploymentStatus(StatusModel):
     """What the operator saw and decided."""
 
-    observed_generation: int = Field(
-        default=0, ge=0, le=2**53, description="The generation of the spec that this status is about."
-    )
     conditions: tuple[Condition, ...] = Field(
         default=(),
-        max_length=16,
+        max_length=10,
         description="Ready, Progressing (its reason is the state), Healthy, EvidenceAvailable, RouteProgrammed; "
         "Stalled and RolledBack only while true.",
         json_schema_extra=extend(list_map_keys=("type",)),
+    )
+    observed_generation: int = Field(
+        default=0, ge=0, le=2**53, description="The generation of the spec that this status is about."
     )
     health: Health = Field(
         default=Health.UNKNOWN,
@@ -178,7 +182,7 @@ class ModelDeploymentStatus(StatusModel):
     rollout: RolloutStatus | None = Field(default=None, description="The trial that is going on.")
     objectives: tuple[ObjectiveStatus, ...] = Field(
         default=(),
-        max_length=16,
+        max_length=OBJECTIVES_MAX,
         description="How the version that serves keeps each objective.",
         json_schema_extra=extend(list_map_keys=("name",)),
     )
@@ -196,5 +200,5 @@ class ModelDeploymentStatus(StatusModel):
     )
     replicas: int = Field(default=0, ge=0, le=100_000, description="Pods of the version that serves.")
     selector: str = Field(
-        default="", max_length=512, description="Label selector of those pods, for the scale subresource."
+        default="", max_length=256, description="Label selector of those pods, for the scale subresource."
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from modeldeployment.api import names
 from modeldeployment.api.conditions import (
     Condition,
     ConditionStatus,
@@ -33,6 +34,8 @@ from modeldeployment.decision.trial import Memory, feed
 from modeldeployment.decision.verdict import verdict
 from modeldeployment.decision.view import FULL, View, roles
 
+REASON_MAX = 128
+"""A router's own reason may be longer than a condition holds."""
 DRAIN_AT_MOST = timedelta(minutes=5)
 """Without evidence that the router sends nothing, a revision of weight 0 is still scaled down after this."""
 
@@ -144,14 +147,16 @@ def _told(view: View, move: Move) -> ModelDeploymentStatus:
     kept = healthy.objectives(view)
     word, reason, message = healthy.health(view, kept)
     stable_work = view.workload(status.stable.revision) if status.stable else None
-    conditions = without(status.conditions, (ConditionType.STALLED, ConditionType.ROLLED_BACK))
+    negative = _negative(view, move)
+    over = {ConditionType.STALLED, ConditionType.ROLLED_BACK} - {c.type for c in negative}
+    conditions = without(status.conditions, over)
     for condition in (
         *_ready(view),
         _condition(view, ConditionType.PROGRESSING, move.progressing, move.state, move.message),
         _condition(view, ConditionType.HEALTHY, _HEALTH_STATUS[word], reason, message),
         _evidence(view),
         _route(view, view.route),
-        *_negative(view, move),
+        *negative,
     ):
         conditions = set_condition(conditions, condition)
     return status.model_copy(
@@ -161,6 +166,7 @@ def _told(view: View, move: Move) -> ModelDeploymentStatus:
             "health": word,
             "objectives": kept,
             "replicas": (stable_work.replicas or 0) if stable_work else 0,
+            "selector": f"{names.LABEL_REVISION}={status.stable.revision}" if status.stable else "",
         }
     )
 
@@ -177,8 +183,8 @@ def _condition(view: View, type_: ConditionType, status: ConditionStatus, reason
     return Condition(
         type=type_,
         status=status,
-        reason=reason,
-        message=message[:1024],
+        reason=reason[:REASON_MAX],
+        message=message,
         observed_generation=view.generation,
         last_transition_time=view.now,
     )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 
 from modeldeployment.api.status import Health, ObjectiveStatus, Verdict
-from modeldeployment.decision import say, sequential
+from modeldeployment.decision import say
 from modeldeployment.decision.counting import NO_ERRORS, count, edges_of
+from modeldeployment.decision.eprocess import AbsoluteTest, PassTest
 from modeldeployment.decision.evidence import DataState, Delta
 from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, RuleKind, objective_rules
+from modeldeployment.decision.sequential import Counts
 from modeldeployment.decision.view import View
 
-_LOOK = sequential.Plan(horizon=1, alpha=0.01)
-"""One look at one window: no restarts to keep wealth for."""
+_PROOF = math.log(1 / 0.01)
+"""Log e-value at which a window proves its objective broken, or kept."""
 
 
 def objectives(view: View) -> tuple[ObjectiveStatus, ...]:
@@ -31,7 +33,9 @@ def health(view: View, kept: tuple[ObjectiveStatus, ...]) -> tuple[Health, str, 
     if view.status.stable is None:
         return Health.UNKNOWN, "NothingServes", "no version serves yet"
     evidence = view.evidence
-    if evidence.state is not DataState.FLOWING:
+    blind = evidence.state in (DataState.QUERY_ERROR, DataState.NO_PROMETHEUS)
+    # During a trial the state speaks of the version on trial; the one that serves is told by its own counts.
+    if blind or (evidence.state is not DataState.FLOWING and view.status.rollout is None):
         return Health.UNKNOWN, evidence.state.value, evidence.message
     if not kept:
         return Health.UNKNOWN, "NoObjectives", "no objective says what good is: add spec.objectives"
@@ -73,25 +77,26 @@ def _counts(rule: Rule, delta: Delta, told: ObjectiveStatus) -> ObjectiveStatus:
     counts = count(rule, delta, edges)
     if counts is None:
         return told.model_copy(update={"reason": "CannotTell", "message": note or NO_ERRORS})
-    bound = sequential.Bound(rule.share, detectable=1.0, compare=sequential.Compare.BOUND)
-    state = sequential.RuleState(bound, _LOOK)
-    state = state.update(sequential.Interval(canary={"window": counts}))
-    proven = state.absolute.log_e >= math.log(1 / _LOOK.alpha)
+    # One look at one window, so neither restarts nor dispersion between intervals play a part.
+    worse = AbsoluteTest().update(counts.n, counts.low, bound=rule.share, gamma=1.0)
+    good = PassTest().update(counts.n, counts.high, bound=rule.share, detectable=1.0)
     if counts.n <= 0:
         verdict, reason = Verdict.INCONCLUSIVE, "NoValue"
-    elif proven:
+    elif worse.log_e >= _PROOF:
         verdict, reason = Verdict.FAIL, "ProvenBroken"
     elif counts.low > rule.share * counts.n:
         verdict, reason = Verdict.INCONCLUSIVE, "BeyondBound"
     else:
-        verdict, reason = (Verdict.PASS, "ProvenKept") if state.passed else (Verdict.INCONCLUSIVE, "WithinBound")
+        verdict, reason = (
+            (Verdict.PASS, "ProvenKept") if good.log_e >= _PROOF else (Verdict.INCONCLUSIVE, "WithinBound")
+        )
     value = _value(rule, counts, delta)
     message = f"{say.of(rule, counts)}; {note}" if note else say.of(rule, counts)
     update = {"verdict": verdict, "reason": reason, "value": value, "samples": int(counts.n)}
     return told.model_copy(update={**update, "message": message[:512]})
 
 
-def _value(rule: Rule, counts: sequential.Counts, delta: Delta) -> str:
+def _value(rule: Rule, counts: Counts, delta: Delta) -> str:
     if counts.n <= 0:
         return ""
     if rule.kind is RuleKind.ERRORS:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from modeldeployment.api.status import Verdict
 from modeldeployment.decision import kernel
 from modeldeployment.decision.dispersion import FLOATS as DISPERSION_FLOATS
 from modeldeployment.decision.dispersion import Block, Dispersion
@@ -52,14 +53,6 @@ ABSOLUTE_E_MIN: Final = 4.0
 
 THETA_FACTOR: Final = 2.0
 """θ of the tests over θ̂. Empirical: chosen on simulated bursts (decision.md §2, §5 Limits)."""
-
-
-class Verdict(StrEnum):
-    """What the evidence so far says."""
-
-    PASS = "Pass"
-    FAIL = "Fail"
-    INCONCLUSIVE = "Inconclusive"
 
 
 class Compare(StrEnum):
@@ -320,6 +313,8 @@ class RuleState:
         if version != _VERSION or len(raw) != _STATE.size:
             raise ValueError(f"state of version {version!r} and {len(raw)} bytes: written by another version")
         f, at = _STATE.unpack(raw), 2 * (_GRID + 2)
+        if any(math.isnan(number) or number == math.inf for number in f):
+            raise ValueError("state holds a number that no test has: it is damaged")
         relative = RelativeTest(f[:_GRID], f[_GRID], f[_GRID + 1])
         absolute = AbsoluteTest(f[_GRID + 2 : at - 2], f[at - 2], f[at - 1])
         rest = f[at + len(kernel.PASS_TILTS) :]

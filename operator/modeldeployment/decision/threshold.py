@@ -10,21 +10,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Final
 
-from modeldeployment.decision.sequential import Counts, Interval, Verdict
+from modeldeployment.api.rollout import Counting
+from modeldeployment.api.status import Verdict
+from modeldeployment.decision.sequential import Counts, Interval
 
 _VERSION: Final = "1"
-
-
-class Counting(StrEnum):
-    """Which failed windows add up."""
-
-    CONSECUTIVE = "Consecutive"
-    """A passed window forgets the failed ones before it (Prometheus' `for`)."""
-    CUMULATIVE = "Cumulative"
-    """All since the rollout began (Argo Rollouts' failureLimit + 1, Flagger's threshold)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +100,9 @@ class ThresholdState:
         version, _, body = state.partition(":")
         if version != _VERSION:
             raise ValueError(f"state of version {version!r}: written by another version")
-        elapsed, failures, passes, last, *c = json.loads(body)
-        counts, last_counts = Counts(*c[:3]), Counts(*c[3:])
+        try:
+            elapsed, failures, passes, last, *c = json.loads(body)
+            counts, last_counts = Counts(*c[:3]), Counts(*c[3:])
+        except TypeError as error:
+            raise ValueError(f"state is damaged: {error}") from error
         return cls(bound, plan, elapsed, counts, failures, passes, Verdict(last), last_counts)

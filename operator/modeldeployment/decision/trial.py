@@ -145,18 +145,23 @@ def _restore(view: View, rollout: RolloutStatus, rule: Rule, length: sequential.
             min_samples=asked.min_samples,
             failures=asked.failures,
             passes=asked.passes,
-            counting=threshold.Counting(asked.counting.value),
+            counting=asked.counting,
         )
         none_yet = threshold.ThresholdState(rule.share, windows)
         return _read(stored, lambda text: threshold.ThresholdState.from_state(text, rule.share, windows), none_yet)
     bound = sequential.Bound(
         share=rule.share,
-        detectable=float((analysis.sequential or Sequential()).detectable),
+        detectable=_detectable(rule, float((analysis.sequential or Sequential()).detectable)),
         compare=sequential.Compare.BOUND if rollout.promotion_time else sequential.Compare.STABLE_AND_BOUND,
         rolls_back=rule.rolls_back,
     )
     fresh = sequential.RuleState(bound, length, dispersion=_dispersion(view, rule))
     return _read(stored, lambda text: sequential.RuleState.from_state(text, bound, length), fresh)
+
+
+def _detectable(rule: Rule, asked: float) -> float:
+    """As asked, but for a wide bound (p50: half of the requests) never a rate that nothing could exceed."""
+    return min(asked, (1 + rule.share) / (2 * rule.share))
 
 
 def _read(stored: str, parse: Callable[[str], T], fresh: T) -> T:

@@ -55,10 +55,10 @@ def _each(view: View, rollout: RolloutStatus, memory: Memory) -> dict[str, Verdi
     """The verdict of every rule. The sequential ones share one error bound, so they are judged together."""
     together = {n: s for n, s in memory.states.items() if isinstance(s, sequential.RuleState)}
     judged = sequential.judge(together, plan(view, rollout)).rules
-    each = {name: Verdict(said.value) for name, said in judged.items()}
+    each = dict(judged)
     for name, state in memory.states.items():
         if isinstance(state, threshold.ThresholdState | QueryState):
-            each[name] = Verdict(state.verdict.value)
+            each[name] = state.verdict
     return each
 
 

@@ -1,0 +1,5 @@
+"""`python -m modeldeployment.cli`."""
+
+from modeldeployment.cli import main
+
+main()

@@ -1,0 +1,29 @@
+"""`modeldeployment operator`: runs the operator."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from modeldeployment.controller import logs
+from modeldeployment.controller.app import Options, run
+from modeldeployment.controller.leader import Timing
+
+
+def operator(
+    namespace: Annotated[str, typer.Option(help="Namespace of the Lease.", envvar="POD_NAMESPACE")] = (
+        "modeldeployment-system"
+    ),
+    host: Annotated[str, typer.Option(help="Address of /healthz, /readyz and /metrics.")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(help="Port of /healthz, /readyz and /metrics.")] = 8080,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    lease_seconds: Annotated[int, typer.Option(min=2, help="How long the Lease holds, once nobody renews it.")] = 15,
+    relist_seconds: Annotated[float, typer.Option(help="How often watches are checked against lists.")] = 180.0,
+) -> None:
+    """Runs the operator with the cluster's service account, or else with the current kubeconfig."""
+    logs.configure(log_level)
+    timing = Timing(lease_seconds, max(1.3, lease_seconds * 2 / 3), max(1.0, lease_seconds / 7.5))
+    options = Options(namespace, host, port, timing, relist_seconds)
+    raise typer.Exit(asyncio.run(run(options)))

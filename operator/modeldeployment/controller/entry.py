@@ -1,0 +1,94 @@
+"""One ModelDeployment as the fleet holds it between looks."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pydantic
+
+from modeldeployment.api.base import JSON
+from modeldeployment.api.modeldeployment import ModelDeploymentSpec, ModelDeploymentStatus
+from modeldeployment.api.modelrevision import ModelRevisionSpec
+from modeldeployment.api.owner import Owner
+from modeldeployment.controller.store import Key
+from modeldeployment.decision.evidence import Evidence, Interval, Revision
+from modeldeployment.decision.trial import Memory
+from modeldeployment.serving.children import revision_of
+
+
+@dataclass(slots=True)
+class Entry:
+    """A model's spec, its status as decided last (ahead of what is stored), and its tests.
+
+    Attributes:
+        key: namespace and name.
+        obj: the object as stored, with the resourceVersion that the next status write must meet.
+        spec: its spec, parsed once for each resourceVersion; None when it does not parse.
+        target, content: the revision that the spec asks for.
+        status: what was decided last.
+        written: the status as stored, and when it was written.
+        evidence: what the last look saw; its intervals are in `unused`.
+        unused: intervals that no stored decision has taken in yet.
+        history: the control's past, until a decision took it in.
+        refusal: why the API server did not take a child, in its words.
+        weights: revision → percent that the router was last seen to apply.
+    """
+
+    key: Key
+    obj: JSON
+    spec: ModelDeploymentSpec | None = None
+    target: Revision = field(default_factory=lambda: Revision("", ""))
+    content: ModelRevisionSpec | None = None
+    problem: str = ""
+    status: ModelDeploymentStatus = field(default_factory=ModelDeploymentStatus)
+    written: ModelDeploymentStatus = field(default_factory=ModelDeploymentStatus)
+    written_at: datetime | None = None
+    memory: Memory = field(default_factory=Memory)
+    evidence: Evidence | None = None
+    unused: tuple[Interval, ...] = ()
+    history: tuple[Interval, ...] = ()
+    refusal: str = ""
+    weights: dict[str, int] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @classmethod
+    def of(cls, key: Key, obj: JSON) -> Entry:
+        """An entry that knows no more than the object says."""
+        entry = cls(key, obj)
+        entry.adopt(obj)
+        entry.reset()
+        return entry
+
+    @property
+    def owner(self) -> Owner:
+        """What its children refer to."""
+        return Owner(self.key[0], self.key[1], self.obj["metadata"]["uid"])
+
+    @property
+    def resource_version(self) -> str:
+        """The version that decisions are taken at."""
+        return str(self.obj["metadata"]["resourceVersion"])
+
+    def adopt(self, obj: JSON) -> None:
+        """A newer object: its spec counts; its status is ours already, unless somebody else wrote it."""
+        same_spec = self.spec is not None and self.obj["metadata"]["generation"] == obj["metadata"]["generation"]
+        self.obj = obj
+        if same_spec:
+            return
+        try:
+            self.spec = ModelDeploymentSpec.model_validate(obj["spec"])
+        except pydantic.ValidationError as error:  # an object that a newer CRD let in
+            self.spec, self.problem = None, str(error)
+            return
+        self.problem = ""
+        name, self.content = revision_of(self.key[1], self.spec)
+        self.target = Revision(name, self.spec.model.version)
+
+    def reset(self) -> None:
+        """Goes on from the stored status alone, as a new process would."""
+        self.status = self.written = ModelDeploymentStatus.model_validate(self.obj.get("status") or {})
+        self.memory, self.evidence, self.unused, self.history = Memory(), None, (), ()
+        roles = (self.status.stable, self.status.canary, self.status.previous)
+        self.weights = {r.revision: r.weight for r in roles if r is not None and r.weight is not None}

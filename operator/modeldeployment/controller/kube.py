@@ -1,0 +1,157 @@
+"""The API server, as few verbs as are needed. Every write asks first whether this process may still act."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from kubernetes.aio.client import ApiClient
+
+from modeldeployment.api import names
+from modeldeployment.api.base import JSON
+from modeldeployment.controller.resources import Resource
+
+PAGE = 500
+TIMEOUT_SECONDS = 20.0
+
+
+class ApiError(Exception):
+    """The API server refused. `status` is the HTTP status, `reason` and `message` are its own words."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status, self.reason, self.message = status, reason, message
+
+
+class NotLeaderError(Exception):
+    """A write was asked for after the Lease was lost: nothing was sent."""
+
+
+class Kube:
+    """Requests to the API server.
+
+    Args:
+        client: a configured `kubernetes.aio` client.
+        may_write: asked before every write; False raises NotLeaderError.
+        count: told (verb, plural, status) of every request, for metrics.
+    """
+
+    def __init__(
+        self,
+        client: ApiClient,
+        *,
+        may_write: Callable[[], bool] = lambda: True,
+        count: Callable[[str, str, int], None] = lambda verb, plural, status: None,
+    ) -> None:
+        self._client, self._may_write, self._count = client, may_write, count
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> JSON:
+        """One object. Raises ApiError."""
+        return await self._request("GET", resource, resource.path(namespace, name))
+
+    async def pages(self, resource: Resource) -> AsyncIterator[list[JSON]]:
+        """All objects of the cluster, page by page; only managed ones where the resource says so."""
+        query: dict[str, str] = {"limit": str(PAGE)}
+        if resource.managed:
+            query["labelSelector"] = names.MANAGED_SELECTOR
+        while True:
+            page = await self._request("GET", resource, resource.path(), query=query)
+            yield page["items"]
+            token = page["metadata"].get("continue")
+            if not token:
+                return
+            query["continue"] = token
+
+    async def create(self, resource: Resource, body: JSON) -> JSON:
+        """Makes an object. Raises ApiError (409 when it is there already)."""
+        path = resource.path(body["metadata"].get("namespace"))
+        return await self._write("POST", resource, path, body, "application/json")
+
+    async def apply(self, resource: Resource, body: JSON) -> JSON:
+        """Server-side apply under the operator's field manager; what it owns it takes back."""
+        metadata = body["metadata"]
+        path = resource.path(metadata.get("namespace"), metadata["name"])
+        return await self._write("PATCH", resource, path, body, "application/apply-patch+yaml", force="true")
+
+    async def merge(self, resource: Resource, namespace: str, name: str, body: JSON) -> JSON:
+        """JSON merge patch."""
+        path = resource.path(namespace, name)
+        return await self._write("PATCH", resource, path, body, "application/merge-patch+json")
+
+    async def json_patch(self, resource: Resource, namespace: str, name: str, operations: list[JSON]) -> JSON:
+        """JSON patch."""
+        path = resource.path(namespace, name)
+        return await self._write("PATCH", resource, path, operations, "application/json-patch+json")
+
+    async def put_status(self, resource: Resource, obj: JSON, status: JSON) -> JSON:
+        """The whole status, at the resourceVersion of `obj` only: another writer makes it 409."""
+        metadata = obj["metadata"]
+        path = resource.path(metadata.get("namespace"), metadata["name"], "status")
+        operations = [
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        return await self._write("PATCH", resource, path, operations, "application/json-patch+json")
+
+    async def delete(self, resource: Resource, namespace: str, name: str) -> None:
+        """Deletes an object and, in the background, what it owns; one that is gone is fine."""
+        try:
+            await self._write(
+                "DELETE",
+                resource,
+                resource.path(namespace, name),
+                {"propagationPolicy": "Background"},
+                "application/json",
+            )
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    async def _write(
+        self, verb: str, resource: Resource, path: str, body: Any, content_type: str, **query: str
+    ) -> JSON:
+        if not self._may_write():
+            raise NotLeaderError(f"{verb} {path} not sent: the Lease is not held any more")
+        manager = {} if verb == "DELETE" else {"fieldManager": names.FIELD_MANAGER}
+        return await self._request(
+            verb, resource, path, query={**manager, **query}, body=body, content_type=content_type
+        )
+
+    async def _request(
+        self,
+        verb: str,
+        resource: Resource,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> JSON:
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        client: Any = self._client  # generated code without types
+        request = await client.param_serialize(
+            verb,
+            path,
+            query_params=list((query or {}).items()),
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        response = await client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+        raw = await response.read()
+        self._count(verb, resource.plural, response.status)
+        parsed = _parse(raw)
+        if response.status >= 400:
+            reason = str(parsed.get("reason") or response.reason or "")
+            raise ApiError(response.status, reason, str(parsed.get("message") or raw[:500]))
+        return parsed
+
+
+def _parse(raw: bytes | str) -> JSON:
+    """The answer; a proxy's HTML page is not one, and then only its status counts."""
+    try:
+        parsed = json.loads(raw)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}

@@ -1,0 +1,166 @@
+"""The store → the `View` that a decision looks at, and what the evidence should be gathered for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from modeldeployment.api import names
+from modeldeployment.api.base import JSON
+from modeldeployment.api.modelrevision import ModelRevisionSpec
+from modeldeployment.api.objectives import Objective
+from modeldeployment.api.quantities import seconds
+from modeldeployment.api.rollout import Judge
+from modeldeployment.api.serving import MODEL_CONTAINER, Metrics
+from modeldeployment.controller.entry import Entry
+from modeldeployment.controller.resources import DEPLOYMENTS, GATEWAYS, HTTP_ROUTES, MODEL_REVISIONS, PODS
+from modeldeployment.controller.store import Key, Store
+from modeldeployment.decision.evidence import DataState, Evidence, Workload
+from modeldeployment.decision.rules import Rule, RuleKind, objective_rules, trial_rules
+from modeldeployment.decision.view import View, roles
+from modeldeployment.metrics import Watched
+from modeldeployment.serving.pods import workload
+from modeldeployment.traffic import gateway
+
+NOT_LOOKED = Evidence(DataState.NO_DATA, "not looked at yet", datetime.fromtimestamp(0).astimezone())
+
+
+def view_of(
+    entry: Entry, store: Store, now: datetime, *, conflict: str, defaults: tuple[Objective, ...], trouble: str
+) -> View:
+    """One model as it stands. `trouble` says why there is no Prometheus, if so."""
+    assert entry.spec is not None  # the fleet asks for no view of what does not parse
+    namespace, name = entry.key
+    route = gateway.observe(
+        namespace,
+        entry.spec,
+        store.get(HTTP_ROUTES, (namespace, name)),
+        entry.weights,
+        lambda where, which: store.get(GATEWAYS, (where, which)) is not None,
+    )
+    evidence = entry.evidence or NOT_LOOKED
+    evidence = replace(evidence, intervals=entry.unused, history=entry.history)
+    if trouble:
+        evidence = replace(evidence, state=DataState.NO_PROMETHEUS, message=trouble)
+    return View(
+        spec=entry.spec,
+        generation=entry.obj["metadata"]["generation"],
+        target=entry.target,
+        status=entry.status,
+        workloads=workloads(entry.key, store),
+        route=route,
+        evidence=evidence,
+        now=now,
+        conflict=conflict,
+        refusal=entry.refusal,
+        default_objectives=defaults,
+    )
+
+
+def workloads(key: Key, store: Store) -> dict[str, Workload]:
+    """Revision → its pods, for every revision that has a Deployment or pods."""
+    pods: dict[str, list[JSON]] = {}
+    for pod in store.children(PODS, key):
+        pods.setdefault(pod["metadata"]["labels"].get(names.LABEL_REVISION, ""), []).append(pod)
+    deployments = {d["metadata"]["name"]: d for d in store.children(DEPLOYMENTS, key)}
+    return {
+        revision: workload(deployments.get(revision), pods.get(revision, ()))
+        for revision in deployments.keys() | pods.keys()
+    }
+
+
+def revision_specs(key: Key, store: Store) -> dict[str, ModelRevisionSpec]:
+    """Revision → what it serves, for every ModelRevision of a model."""
+    return {
+        obj["metadata"]["name"]: ModelRevisionSpec.model_validate(obj["spec"])
+        for obj in store.children(MODEL_REVISIONS, key)
+    }
+
+
+def watched_of(entry: Entry, store: Store, defaults: tuple[Objective, ...], steady: float) -> Watched:
+    """What the evidence of a model is gathered for."""
+    spec, status = entry.spec, entry.status
+    assert spec is not None  # as above
+    rollout, key = status.rollout, entry.key
+    on_trial = rollout.revision if rollout and status.stable else ""
+    control = status.stable.revision if status.canary and status.stable and on_trial else ""
+    wanted = objective_rules(spec, defaults)
+    if on_trial:
+        wanted = (*wanted, *trial_rules(spec, defaults))
+    revisions = (*(r.revision for r in roles(status)), *(d.revision for d in status.draining))
+    serving = status.stable.revision if status.stable else ""
+    created, started = _pod_times(key, store)
+    return Watched(
+        key=key,
+        metrics=_metrics(entry, store, serving),
+        revisions=tuple(dict.fromkeys(revisions)),
+        serving=serving,
+        trial=on_trial,
+        control=control,
+        trial_start=(rollout.promotion_time or rollout.start_time) if rollout and on_trial else None,
+        evidence_time=rollout.evidence_time if rollout and on_trial else None,
+        wants_history=bool(control) and spec.rollout.analysis.judge is Judge.SEQUENTIAL and not entry.memory.states,
+        interval=interval_of(entry, steady),
+        windows=frozenset(rule.window for rule in wanted),
+        queries=frozenset(rule.query for rule in wanted if rule.kind is RuleKind.QUERY),
+        needs_errors=_any(wanted, RuleKind.ERRORS),
+        needs_latency=_any(wanted, RuleKind.SLOW),
+        pods=created,
+        started=started,
+    )
+
+
+def interval_of(entry: Entry, steady: float) -> float:
+    """How often (s) a model is looked at: as its analysis says while something is on trial or drains."""
+    status = entry.status
+    busy = status.rollout or status.draining or status.canary
+    return seconds(entry.spec.rollout.analysis.interval) if busy and entry.spec else steady
+
+
+def _metrics(entry: Entry, store: Store, serving: str) -> Metrics:
+    """How the metrics are read: as the revision that serves says, so that a new dialect cannot blind the old pods."""
+    assert entry.spec is not None  # as above
+    obj = store.get(MODEL_REVISIONS, (entry.key[0], serving)) if serving else None
+    return ModelRevisionSpec.model_validate(obj["spec"]).metrics if obj else entry.spec.serving.metrics
+
+
+def _any(rules: Iterable[Rule], kind: RuleKind) -> bool:
+    return any(rule.kind is kind for rule in rules)
+
+
+def _pod_times(key: Key, store: Store) -> tuple[dict[str, datetime], dict[str, datetime]]:
+    """Pod → when it was created, and when its container `model` last started."""
+    created, started = {}, {}
+    for pod in store.children(PODS, key):
+        name = pod["metadata"]["name"]
+        created[name] = _time(pod["metadata"]["creationTimestamp"])
+        for container in pod.get("status", {}).get("containerStatuses") or ():
+            running = container.get("state", {}).get("running")
+            if container["name"] == MODEL_CONTAINER and running and running.get("startedAt"):
+                started[name] = _time(running["startedAt"])
+    return created, started
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def conflicts(entries: Iterable[Entry]) -> dict[Key, str]:
+    """ModelDeployments that claim what an older one has: key → why it gets no route."""
+    by_age = sorted(
+        (e for e in entries if e.spec is not None),
+        key=lambda e: (e.obj["metadata"]["creationTimestamp"], e.key),
+    )
+    taken: dict[str, Key] = {}
+    refused: dict[Key, str] = {}
+    for entry in by_age:
+        assert entry.spec is not None  # filtered above
+        for claim in sorted(gateway.claims(entry.key[0], entry.spec)):
+            holder = taken.setdefault(claim, entry.key)
+            if holder != entry.key:
+                refused[entry.key] = (
+                    f"{claim} belongs to ModelDeployment {holder[0]}/{holder[1]}, which is older: change "
+                    f"traffic.gateway.hostnames or pathPrefix"
+                )
+    return refused

@@ -1,0 +1,90 @@
+"""Events on `events.k8s.io/v1`: precise reasons, repeats merged into a series. They are told, never relied on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from modeldeployment.api import names
+from modeldeployment.api.base import JSON
+from modeldeployment.controller.kube import ApiError, Kube, NotLeaderError
+from modeldeployment.controller.resources import EVENTS, MODEL_DEPLOYMENTS
+
+_LOG = logging.getLogger(__name__)
+SERIES_FOR = timedelta(minutes=10)
+QUEUE_MAX = 1_000
+NOTE_MAX = 1_024
+
+
+@dataclass(slots=True)
+class _Series:
+    name: str
+    count: int
+    last: datetime
+
+
+class Recorder:
+    """Events about ModelDeployments, written by one task beside everything else."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+        self._queue: asyncio.Queue[tuple[JSON, str, str, str, datetime]] = asyncio.Queue(QUEUE_MAX)
+        self._series: dict[tuple[str, str, str], _Series] = {}
+        self._instance = f"{socket.gethostname()}-{os.getpid()}"
+
+    def tell(self, obj: JSON, type_: Literal["Normal", "Warning"], reason: str, note: str, now: datetime) -> None:
+        """Queues an Event about an object; when the queue is full it is dropped, and the log still has it."""
+        try:
+            self._queue.put_nowait((obj["metadata"], type_, reason, note[:NOTE_MAX], now))
+        except asyncio.QueueFull:
+            _LOG.warning("event dropped, the queue is full", extra={"reason": reason})
+
+    async def run(self) -> None:
+        """Writes what is queued, for ever."""
+        while True:
+            metadata, type_, reason, note, now = await self._queue.get()
+            try:
+                await self._write(metadata, type_, reason, note, now)
+            except (ApiError, NotLeaderError, OSError, TimeoutError) as error:
+                _LOG.warning("event not written", extra={"reason": reason, "error": str(error)})
+
+    async def _write(self, metadata: JSON, type_: str, reason: str, note: str, now: datetime) -> None:
+        key = (metadata["uid"], reason, note)
+        self._series = {k: s for k, s in self._series.items() if now - s.last < SERIES_FOR}
+        stamp = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        known = self._series.get(key)
+        if known:
+            known.count, known.last = known.count + 1, now
+            body = {"series": {"count": known.count, "lastObservedTime": stamp}}
+            await self._kube.merge(EVENTS, metadata["namespace"], known.name, body)
+            return
+        name = f"{metadata['name'][:200]}.{uuid.uuid4().hex[:16]}"
+        await self._kube.create(
+            EVENTS,
+            {
+                "apiVersion": "events.k8s.io/v1",
+                "kind": "Event",
+                "metadata": {"name": name, "namespace": metadata["namespace"]},
+                "eventTime": stamp,
+                "reportingController": f"{names.GROUP}/operator",
+                "reportingInstance": self._instance,
+                "action": reason,
+                "reason": reason,
+                "note": note,
+                "type": type_,
+                "regarding": {
+                    "apiVersion": names.API_VERSION,
+                    "kind": MODEL_DEPLOYMENTS.kind,
+                    "name": metadata["name"],
+                    "namespace": metadata["namespace"],
+                    "uid": metadata["uid"],
+                },
+            },
+        )
+        self._series[key] = _Series(name, 1, now)

@@ -1,0 +1,34 @@
+"""Evidence from Prometheus: dialects of serving runtimes, few queries for all models, exact differences."""
+
+from modeldeployment.metrics.client import Connection, PrometheusClient, QueryRecord, connection
+from modeldeployment.metrics.dialects import DialectData, dialect_of
+from modeldeployment.metrics.errors import (
+    BadQuery,
+    PrometheusError,
+    QueryTimeout,
+    ServerFault,
+    Unauthorized,
+    Unreachable,
+)
+from modeldeployment.metrics.store import EvidenceStore
+from modeldeployment.metrics.watched import SETTLE, ModelKey, Watched, evaluation_instant
+
+__all__ = [
+    "SETTLE",
+    "BadQuery",
+    "Connection",
+    "DialectData",
+    "EvidenceStore",
+    "ModelKey",
+    "PrometheusClient",
+    "PrometheusError",
+    "QueryRecord",
+    "QueryTimeout",
+    "ServerFault",
+    "Unauthorized",
+    "Unreachable",
+    "Watched",
+    "connection",
+    "dialect_of",
+    "evaluation_instant",
+]

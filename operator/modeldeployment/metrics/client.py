@@ -1,0 +1,313 @@
+"""Prometheus' HTTP API, asynchronous: one pooled client for each server, a deadline on every query.
+
+Queries go as forms by POST, so that their length is not an address' limit. A query that failed for a reason that
+may pass (no connection, 502 to 504) is tried once more within its deadline; one that was refused is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time as clock
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from modeldeployment.api.modelpolicy import Prometheus
+from modeldeployment.api.quantities import seconds
+from modeldeployment.metrics.errors import (
+    BadQuery,
+    PrometheusError,
+    QueryTimeout,
+    ServerFault,
+    Unauthorized,
+    Unreachable,
+)
+
+TRIES: Final = 2
+RETRY_PAUSE: Final = 0.2
+"""Seconds before a query is tried again."""
+CONNECTIONS_MAX: Final = 8
+CONNECT_TIMEOUT: Final = 5.0
+
+Labels = Mapping[str, str]
+Observer = Callable[["QueryRecord"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How to reach one Prometheus. Equal ones can share a client.
+
+    Attributes:
+        url: base of its API, without /api/v1.
+        token: bearer token; or username and password.
+        ca: PEM text of a private certificate authority.
+        tenant_header, tenant: the header of Mimir, Cortex or Thanos.
+        timeout: seconds that one query may take, retries included.
+    """
+
+    url: str
+    token: str = field(default="", repr=False)
+    username: str = ""
+    password: str = field(default="", repr=False)
+    ca: str = field(default="", repr=False)
+    tenant_header: str = ""
+    tenant: str = ""
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRecord:
+    """One query that was sent, for the operator's own metrics.
+
+    Attributes:
+        purpose: what it asked for: scrapes, requests, errors, latency, promql, ...
+        outcome: "ok", or the kind of the error.
+        seconds: how long it took, retries included.
+        series: series in the answer.
+    """
+
+    purpose: str
+    outcome: str
+    seconds: float
+    series: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query returned.
+
+    Attributes:
+        kind: vector, matrix, scalar or string.
+        series: (labels, samples); a sample is (unix seconds, value as text). A scalar is one series without labels.
+        warnings: what Prometheus had to say beside it.
+    """
+
+    kind: str
+    series: list[tuple[Labels, list[tuple[float, str]]]]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def in_part(self) -> str:
+        """The warning that says some store did not answer; "" if none. Remarks on PromQL itself are not meant."""
+        return next((w for w in self.warnings if not w.startswith(("PromQL warning", "PromQL info"))), "")
+
+
+def connection(spec: Prometheus, secret: Mapping[str, str] | None = None) -> Connection:
+    """What a ModelPolicy and its Secret (decoded) say.
+
+    Raises:
+        ValueError: the Secret has neither what a bearer nor what basic auth needs, or a broken certificate.
+    """
+    secret = secret or {}
+    if spec.secret_ref is not None and not ({"token", "username", "ca.crt"} & secret.keys()):
+        where = f"{spec.secret_ref.namespace}/{spec.secret_ref.name}"
+        raise ValueError(
+            f"Secret {where} has none of the keys token, username and password, ca.crt: add what Prometheus asks for"
+        )
+    if "username" in secret and "password" not in secret:
+        raise ValueError("the Secret for Prometheus has a username but no password: add the key password")
+    made = Connection(
+        url=spec.url.rstrip("/"),
+        token=secret.get("token", "").strip(),
+        username=secret.get("username", "").strip(),
+        password=secret.get("password", "").rstrip("\r\n"),
+        ca=secret.get("ca.crt", ""),
+        tenant_header=spec.tenant.header if spec.tenant else "",
+        tenant=spec.tenant.value if spec.tenant else "",
+        timeout=seconds(spec.timeout),
+    )
+    if made.ca:
+        _context(made.ca)
+    return made
+
+
+class PrometheusClient:
+    """A pooled client of one Prometheus. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        to: Connection,
+        *,
+        observer: Observer | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`observer` is called once for each query; `transport` replaces the network in tests.
+
+        Raises:
+            ValueError: the private certificate authority is not PEM.
+        """
+        self.connection = to
+        self._observer = observer
+        # Waiting for a free connection must not count against a query's deadline.
+        self._free = asyncio.Semaphore(CONNECTIONS_MAX)
+        headers = {"Accept": "application/json"}
+        if to.token:
+            headers["Authorization"] = f"Bearer {to.token}"
+        if to.tenant_header and to.tenant:
+            headers[to.tenant_header] = to.tenant
+        self._http = httpx.AsyncClient(
+            base_url=to.url.rstrip("/") + "/",
+            headers=headers,
+            auth=httpx.BasicAuth(to.username, to.password) if to.username and not to.token else None,
+            verify=_context(to.ca) if to.ca else True,
+            timeout=httpx.Timeout(to.timeout, connect=min(to.timeout, CONNECT_TIMEOUT)),
+            limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
+            transport=transport,
+        )
+
+    async def instant(self, query: str, time: datetime, *, purpose: str = "") -> Answer:
+        """The query's value at one instant.
+
+        Raises:
+            PrometheusError: there is no answer.
+        """
+        return await self._ask("api/v1/query", {"query": query, "time": _unix(time)}, purpose)
+
+    async def range(self, query: str, start: datetime, end: datetime, step: float, *, purpose: str = "") -> Answer:
+        """The query's values at start, start + step, ... up to end; step in seconds.
+
+        Raises:
+            PrometheusError: there is no answer.
+        """
+        form = {"query": query, "start": _unix(start), "end": _unix(end), "step": f"{step:g}"}
+        return await self._ask("api/v1/query_range", form, purpose)
+
+    async def aclose(self) -> None:
+        """Closes the pool."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _ask(self, path: str, form: dict[str, str], purpose: str) -> Answer:
+        async with self._free:
+            return await self._timed(path, form, purpose)
+
+    async def _timed(self, path: str, form: dict[str, str], purpose: str) -> Answer:
+        began, outcome, series = clock.monotonic(), "cancelled", 0
+        timeout = self.connection.timeout
+        # partial_response is Thanos': half an answer would look like pods that do not count.
+        form |= {"timeout": f"{timeout:g}s", "partial_response": "false"}
+        try:
+            async with asyncio.timeout(timeout):
+                answer = await self._try(path, form)
+            outcome, series = "ok", len(answer.series)
+            return answer
+        except TimeoutError:
+            outcome = QueryTimeout.kind
+            raise QueryTimeout(f"Prometheus at {self.connection.url} did not answer within {timeout:g}s") from None
+        except PrometheusError as error:
+            outcome = error.kind
+            raise
+        finally:
+            if self._observer is not None:
+                self._observer(QueryRecord(purpose, outcome, clock.monotonic() - began, series))
+
+    async def _try(self, path: str, form: dict[str, str]) -> Answer:
+        for left in reversed(range(TRIES)):
+            try:
+                response = await self._http.post(path, data=form)
+            except httpx.TimeoutException as error:
+                if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
+                    raise TimeoutError from None
+                problem: PrometheusError = self._unreachable("no connection in time")
+            except httpx.TransportError as error:
+                problem = self._unreachable(_root(error))
+            else:
+                if response.status_code not in (502, 503, 504):
+                    return self._read(response)
+                problem = self._fault(response)
+                if isinstance(problem, QueryTimeout):
+                    raise problem
+            if not left:
+                raise problem
+            await asyncio.sleep(RETRY_PAUSE)
+        raise AssertionError("the last try returns or raises")
+
+    def _unreachable(self, why: str) -> Unreachable:
+        return Unreachable(
+            f"cannot reach Prometheus at {self.connection.url}: {why}; check the ModelPolicy's url, "
+            "the Service and network policies"
+        )
+
+    def _read(self, response: httpx.Response) -> Answer:
+        if response.status_code != 200:
+            raise self._fault(response)
+        try:
+            body = json.loads(response.content)
+            data = body["data"]
+            return Answer(data["resultType"], _series(data), tuple(body.get("warnings") or ()))
+        except (ValueError, KeyError, TypeError, IndexError):
+            raise ServerFault(
+                f"{self.connection.url} answered, but not as Prometheus does: check that the ModelPolicy's url is "
+                "the base of its API, without /api/v1 and without a login page before it"
+            ) from None
+
+    def _fault(self, response: httpx.Response) -> PrometheusError:
+        status, url = response.status_code, self.connection.url
+        kind, words = _own_words(response)
+        if status in (401, 403) or 300 <= status < 400:
+            where = f", redirects to {response.headers.get('location', '?')}" if status < 400 else ""
+            return Unauthorized(
+                f"Prometheus at {url} refuses the operator (HTTP {status}{where}): check the Secret that the "
+                "ModelPolicy names"
+            )
+        if kind in ("timeout", "canceled"):
+            return QueryTimeout(f"Prometheus at {url} gave the query up: {words}")
+        if status in (400, 422) and kind:
+            return BadQuery(f"Prometheus refuses the query: {words}")
+        if status == 404:
+            return ServerFault(f"{url} has no Prometheus API (HTTP 404): check the path in the ModelPolicy's url")
+        return ServerFault(f"Prometheus at {url} answered HTTP {status}: {words or response.reason_phrase}")
+
+
+def _series(data: Any) -> list[tuple[Labels, list[tuple[float, str]]]]:
+    result = data["result"]
+    match data["resultType"]:
+        case "vector":
+            # A native histogram has no "value": no selector of ours is meant to find one, so it is left out.
+            return [(s["metric"], [s["value"]]) for s in result if "value" in s]
+        case "matrix":
+            return [(s["metric"], s["values"]) for s in result if "values" in s]
+        case _:
+            return [({}, [(result[0], result[1])])]
+
+
+def _own_words(response: httpx.Response) -> tuple[str, str]:
+    """Prometheus' errorType and error; the start of the body if it is not Prometheus' answer."""
+    try:
+        body = json.loads(response.content)
+        return str(body["errorType"]), str(body["error"])[:500]
+    except (ValueError, KeyError, TypeError):
+        return "", " ".join(response.text.split())[:200]
+
+
+def _root(error: BaseException) -> str:
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    return str(error) or type(error).__name__
+
+
+def _context(ca: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cadata=ca)
+    except ssl.SSLError:
+        raise ValueError(
+            "ca.crt of the Secret for Prometheus is not a PEM certificate: it must begin with "
+            "-----BEGIN CERTIFICATE-----"
+        ) from None
+
+
+def _unix(time: datetime) -> str:
+    return f"{time.timestamp():.3f}"

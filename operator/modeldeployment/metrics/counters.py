@@ -1,0 +1,290 @@
+"""Exact differences of counters, endpoint by endpoint. Pure: snapshots in, whole numbers out.
+
+- A counter that fell was reset: what it shows was counted since. So was one whose container restarted between two
+  scrapes, even if it shows more than before.
+- A counter that was absent in an earlier snapshot in which its endpoint had been scraped starts from zero. So does one
+  of a pod that is younger than what is known. Any other starts from its first reading.
+- An endpoint that vanishes keeps what it had, and goes on from there if it comes back.
+- What is absent is never taken for zero, and NaN is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from modeldeployment.metrics.identity import Endpoint, pod_of
+from modeldeployment.metrics.planning import Indicator
+
+Slot = Indicator | float
+"""One counter of an endpoint: its requests, its errors, or the bucket with this edge in ms (cumulative)."""
+
+Gains = dict[Slot, int]
+"""What was counted."""
+
+CREATED_GRAIN: Final = 1.0
+"""Kubernetes cuts times to whole seconds: a pod created at 5.9 s says 5 s."""
+OTHER_JOB_AFTER: Final = 300.0
+"""Seconds after which another job's copy of the same endpoint is taken, the first having vanished (a job renamed)."""
+FORGET_AFTER: Final = 86_400.0
+"""Seconds after which an endpoint that vanished, and whose pod is gone, is forgotten."""
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What Prometheus said about one model at one instant.
+
+    Attributes:
+        instant: unix seconds.
+        indicators: whose queries were answered.
+        scrapes: endpoint → when it was scraped last, 0 while its last scrape failed. An endpoint that has readings
+            and is not in here (pushed, or of another store) counts as scraped at the instant.
+        readings: (revision, endpoint) → counters. An endpoint of a pod that was scraped and counted nothing yet is
+            here with no counters.
+        dropped: (revision, endpoint) → counters whose sample was no number.
+    """
+
+    instant: float
+    indicators: frozenset[Indicator]
+    scrapes: dict[Endpoint, float] = field(default_factory=dict)
+    readings: dict[tuple[str, Endpoint], dict[Slot, float]] = field(default_factory=dict)
+    dropped: dict[tuple[str, Endpoint], set[Slot]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Target:
+    """One endpoint's counters of one revision.
+
+    Attributes:
+        values: as read last.
+        scrape: when it was scraped last.
+        base: scrape that `pending` starts from.
+        pending: counted since `base`.
+    """
+
+    scrape: float
+    base: float
+    values: dict[Slot, float] = field(default_factory=dict)
+    pending: Gains = field(default_factory=dict)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was scraped since its differences were taken last."""
+        return self.scrape > self.base
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Differences of one revision since they were taken last.
+
+    Attributes:
+        pods: pod → what it counted; a pod that was scraped and had nothing to count is in here, too.
+        edges: pod → the edges (ms) its histogram has.
+        oldest: scrape that the oldest of them starts from; None without any.
+    """
+
+    pods: Mapping[str, Gains]
+    edges: Mapping[str, tuple[float, ...]]
+    oldest: float | None
+
+
+class Counters:
+    """Counters of one model's endpoints. `known_from`: the instant of its first snapshot (unix seconds)."""
+
+    def __init__(self, known_from: float) -> None:
+        self.known_from = known_from
+        self.targets: dict[str, dict[Endpoint, Target]] = {}
+        self._scraped: dict[Endpoint, tuple[frozenset[Indicator], float]] = {}
+        self._jobs: dict[tuple[str, str, str], str] = {}
+        self._instant = known_from
+
+    def observe(
+        self,
+        snapshot: Snapshot,
+        created: Mapping[str, float] | None = None,
+        started: Mapping[str, float] | None = None,
+    ) -> dict[str, Gains]:
+        """Takes a snapshot in; returns revision → what it counted since the one before, over all its pods.
+
+        created, started: pod → when it was created, and when its container started last (unix seconds).
+        """
+        gained: dict[str, Gains] = {}
+        for (revision, endpoint), reading in self._in_order(snapshot):
+            seen = snapshot.scrapes.get(endpoint, snapshot.instant)
+            target = self._target(revision, endpoint, seen, snapshot, created or {})
+            if target is None:
+                continue
+            start = started.get(endpoint[0], 0.0) if started else 0.0
+            if target.scrape < start <= seen:
+                target.values = {}
+            renewed = seen > target.scrape and endpoint in snapshot.scrapes
+            target.scrape = max(target.scrape, seen)
+            if reading == target.values:
+                continue
+            gains = self._difference(revision, endpoint, target.values, reading, created or {})
+            # A counter that a scrape did not bring is gone, and begins anew when it is back. Without a scrape of its
+            # own (pushed, or a proxy that forgot the cluster) or as NaN it is only silent.
+            silent = snapshot.dropped.get((revision, endpoint), ()) if renewed else target.values.keys()
+            target.values = {**{s: v for s, v in target.values.items() if s in silent}, **reading}
+            if gains:
+                _add(target.pending, gains)
+                _add(gained.setdefault(revision, {}), gains)
+        self._remember(snapshot)
+        return gained
+
+    def fresh(self, revision: str) -> bool:
+        """Whether some endpoint of the revision was scraped since its differences were taken last."""
+        return any(target.fresh for target in self.targets.get(revision, {}).values())
+
+    def take(self, revision: str) -> Taken:
+        """Hands out the differences of a revision, and begins new ones."""
+        pods: dict[str, Gains] = {}
+        edges: dict[str, tuple[float, ...]] = {}
+        oldest: float | None = None
+        for endpoint, target in self.targets.get(revision, {}).items():
+            if target.fresh or target.pending:
+                pod = pod_of(endpoint)
+                oldest = target.base if oldest is None else min(oldest, target.base)
+                _add(pods.setdefault(pod, {}), target.pending)
+                edges[pod] = edges.get(pod) or tuple([s for s in target.values if isinstance(s, float)])
+                target.pending = {}
+                target.base = target.scrape
+        return Taken(pods, edges, oldest)
+
+    def skip(self) -> None:
+        """Drops the differences so far."""
+        for targets in self.targets.values():
+            for target in targets.values():
+                if target.pending:
+                    target.pending = {}
+                target.base = target.scrape
+
+    def keep(self, revisions: Iterable[str], pods: Mapping[str, object]) -> None:
+        """Forgets other revisions, and endpoints that vanished long ago with their pods."""
+        for gone in self.targets.keys() - set(revisions):
+            del self.targets[gone]
+            self._jobs = {key: job for key, job in self._jobs.items() if key[0] != gone}
+        limit = self._instant - FORGET_AFTER
+        old = [e for e, (_, seen) in self._scraped.items() if seen < limit and e[0] not in pods]
+        for endpoint in old:
+            del self._scraped[endpoint]
+            for revision, targets in self.targets.items():
+                targets.pop(endpoint, None)
+                self._jobs.pop((revision, *endpoint[:2]), None)
+
+    def newest(self, revision: str) -> float | None:
+        """When the revision was scraped last (unix seconds); None: never."""
+        return max((t.scrape for t in self.targets.get(revision, {}).values() if t.scrape), default=None)
+
+    def has(self, slot: Indicator, revisions: Iterable[str]) -> bool:
+        """Whether some endpoint of these revisions has the counter."""
+        return any(slot in t.values for r in revisions for t in self.targets.get(r, {}).values())
+
+    def edges(self, revision: str) -> tuple[float, ...]:
+        """The edges (ms) of the revision's histogram; none if it has none."""
+        for target in self.targets.get(revision, {}).values():
+            if edges := tuple([s for s in target.values if isinstance(s, float)]):
+                return edges
+        return ()
+
+    def has_buckets(self, revision: str) -> bool:
+        """Whether some endpoint of the revision has a histogram."""
+        return bool(self.edges(revision))
+
+    def _in_order(self, snapshot: Snapshot) -> Iterator[tuple[tuple[str, Endpoint], dict[Slot, float]]]:
+        """Known ones first, new ones by name: which of two jobs comes first must not depend on an answer's order."""
+        new = []
+        for key, reading in snapshot.readings.items():
+            if key[1] in self.targets.get(key[0], ()):
+                yield key, reading
+            else:
+                new.append(key)
+        for key in sorted(new):
+            yield key, snapshot.readings[key]
+
+    def _target(
+        self,
+        revision: str,
+        endpoint: Endpoint,
+        seen: float,
+        snapshot: Snapshot,
+        created: Mapping[str, float],
+    ) -> Target | None:
+        """The target; None if another job scrapes the same endpoint, whose counters would count twice."""
+        targets = self.targets.setdefault(revision, {})
+        target = targets.get(endpoint)
+        if target is not None:
+            return target
+        pod, instance, job = endpoint
+        first = self._jobs.setdefault((revision, pod, instance), job)
+        if first != job:
+            other = targets.get((pod, instance, first))
+            if other is not None and snapshot.instant - other.scrape <= OTHER_JOB_AFTER:
+                return None
+            self._jobs[revision, pod, instance] = job
+            targets[endpoint] = Target(seen, seen, dict(snapshot.readings[revision, endpoint]))
+            return targets[endpoint]
+        targets[endpoint] = Target(0.0, self._base(revision, endpoint, seen, created))
+        return targets[endpoint]
+
+    def _base(self, revision: str, endpoint: Endpoint, seen: float, created: Mapping[str, float]) -> float:
+        if endpoint in self._scraped:
+            return self._scraped[endpoint][1]
+        if not self._young(revision, endpoint, created):
+            return seen
+        return min(seen, created.get(endpoint[0], self._instant))
+
+    def _difference(
+        self,
+        revision: str,
+        endpoint: Endpoint,
+        last: Mapping[Slot, float],
+        reading: Mapping[Slot, float],
+        created: Mapping[str, float],
+    ) -> Gains:
+        fell = {_indicator(slot) for slot, value in reading.items() if value < last.get(slot, 0.0)}
+        gains: Gains = {}
+        for slot, value in reading.items():
+            before = last.get(slot)
+            if _indicator(slot) in fell:
+                gain = value
+            elif before is not None:
+                gain = value - before
+            else:
+                gain = value if self._from_zero(slot, revision, endpoint, created) else 0.0
+            if gain:
+                gains[slot] = round(gain)
+        return gains
+
+    def _from_zero(self, slot: Slot, revision: str, endpoint: Endpoint, created: Mapping[str, float]) -> bool:
+        """Whether a counter that is new here had counted nothing when its endpoint was scraped before."""
+        scraped = self._scraped.get(endpoint)
+        return _indicator(slot) in scraped[0] if scraped else self._young(revision, endpoint, created)
+
+    def _young(self, revision: str, endpoint: Endpoint, created: Mapping[str, float]) -> bool:
+        """Whether the endpoint cannot have counted before the first snapshot."""
+        born = created.get(endpoint[0])
+        if born is not None:
+            return born + CREATED_GRAIN > self.known_from
+        # A pod that is gone again: its name is new, and it was not there when others were. A proxy of unknown age may
+        # be an old one that is scraped since now, with all it ever counted: that must not count.
+        return endpoint[0].startswith(f"{revision}-") and bool(self._scraped)
+
+    def _remember(self, snapshot: Snapshot) -> None:
+        for endpoint, seen in snapshot.scrapes.items():
+            if seen:
+                self._scraped[endpoint] = (snapshot.indicators, seen)
+        for _, endpoint in snapshot.readings:
+            if endpoint not in snapshot.scrapes:
+                self._scraped[endpoint] = (snapshot.indicators, snapshot.instant)
+        self._instant = snapshot.instant
+
+
+def _indicator(slot: Slot) -> Indicator:
+    return slot if isinstance(slot, Indicator) else Indicator.LATENCY
+
+
+def _add(to: Gains, gains: Mapping[Slot, int]) -> None:
+    for slot, gain in gains.items():
+        to[slot] = to.get(slot, 0) + gain

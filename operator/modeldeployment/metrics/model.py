@@ -1,0 +1,120 @@
+"""One model's counters over time: closes intervals, keeps windows, remembers who had traffic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from modeldeployment.decision.evidence import Delta, Interval
+from modeldeployment.metrics.counters import Counters, Gains, Snapshot, Taken
+from modeldeployment.metrics.planning import Indicator
+from modeldeployment.metrics.watched import Watched
+from modeldeployment.metrics.windows import Window
+
+
+class ModelState:
+    """What is remembered of one model between two looks. `known_from`: instant of its first snapshot (unix seconds)."""
+
+    def __init__(self, known_from: float) -> None:
+        self.counters = Counters(known_from)
+        self.instant = known_from
+        self.last_traffic: dict[str, float] = {}
+        self.history_given: object = None
+        self._closed = known_from
+        self._trial: object = None
+        self._windows: dict[tuple[str, float], Window] = {}
+
+    def step(self, model: Watched, snapshot: Snapshot) -> Interval | None:
+        """Takes in a snapshot later than the one before; returns the interval that it closes.
+
+        An interval closes once each arm has an endpoint that was scraped since the last close. Until then differences
+        add up: pods are scraped at different times, and an interval may be shorter than the time between scrapes.
+        """
+        if self._trial != (trial := (model.trial, model.trial_start)):
+            self.counters.skip()
+            self._trial, self._closed = trial, self.instant
+        created = {pod: moment.timestamp() for pod, moment in model.pods.items()}
+        started = {pod: moment.timestamp() for pod, moment in model.started.items()}
+        for revision, gains in self.counters.observe(snapshot, created, started).items():
+            self.count(model, revision, snapshot.instant, gains)
+        self.instant = snapshot.instant
+        return self._close(model, snapshot)
+
+    def count(self, model: Watched, revision: str, instant: float, gains: Gains) -> None:
+        """Adds to the windows of a revision, and to what is known of its traffic."""
+        if gains.get(Indicator.REQUESTS):
+            self.last_traffic[revision] = max(instant, self.last_traffic.get(revision, 0.0))
+        for length in model.windows:
+            key = (revision, length)
+            if key not in self._windows:
+                self._windows[key] = Window(length)
+            self._windows[key].add(instant, gains)
+
+    def keep(self, model: Watched) -> None:
+        """Forgets what is no longer asked for."""
+        self.counters.keep(model.revisions, model.pods)
+        if self.last_traffic.keys() - set(model.revisions):
+            self.last_traffic = {r: t for r, t in self.last_traffic.items() if r in model.revisions}
+        kept = {(r, w) for r in model.revisions for w in model.windows}
+        for key in self._windows.keys() - kept:
+            del self._windows[key]
+
+    def windows(self, model: Watched, instant: float, indicators: frozenset[Indicator]) -> dict[float, Delta]:
+        """What the serving revision did in each window; none before it was scraped at all."""
+        if self.counters.newest(model.serving) is None:
+            return {}
+        edges = self.counters.edges(model.serving)
+        sums = {
+            length: window.total(instant) if (window := self._windows.get((model.serving, length))) else {}
+            for length in model.windows
+        }
+        return {length: delta(total, edges, indicators) for length, total in sums.items()}
+
+    def _close(self, model: Watched, snapshot: Snapshot) -> Interval | None:
+        counters = self.counters
+        if not model.trial or snapshot.instant <= model.since:
+            counters.skip()
+            self._closed = snapshot.instant
+            return None
+        if not (counters.fresh(model.trial) and (not model.control or counters.fresh(model.control))):
+            return None
+        trial = counters.take(model.trial)
+        control = counters.take(model.control) if model.control else Taken({}, {}, None)
+        counters.skip()
+        starts = [moment for moment in (trial.oldest, control.oldest) if moment is not None]
+        interval = Interval(
+            start=utc(self._closed),
+            end=utc(snapshot.instant),
+            oldest_start=utc(min(starts)),
+            trial=_deltas(trial, snapshot.indicators),
+            control=_deltas(control, snapshot.indicators),
+        )
+        self._closed = snapshot.instant
+        return interval
+
+
+def as_history(interval: Interval) -> Interval:
+    """An interval of one revision alone, as what the control did."""
+    return replace(interval, trial={}, control=interval.trial)
+
+
+def delta(gains: Gains, edges: tuple[float, ...], indicators: frozenset[Indicator]) -> Delta:
+    """Counts in the decision's own terms. Errors are None where nobody asked for them, or nobody counts them."""
+    timed = Indicator.LATENCY in indicators and bool(edges)
+    return Delta(
+        requests=gains.get(Indicator.REQUESTS, 0),
+        errors=gains.get(Indicator.ERRORS, 0) if Indicator.ERRORS in indicators else None,
+        faster={edge: gains.get(edge, 0) for edge in edges if edge < math.inf} if timed else {},
+        timed=gains.get(math.inf, 0) if timed else 0,
+    )
+
+
+def utc(moment: float) -> datetime:
+    """Unix seconds as a time."""
+    return datetime.fromtimestamp(moment, UTC)
+
+
+def _deltas(taken: Taken, indicators: frozenset[Indicator]) -> Mapping[str, Delta]:
+    return {pod: delta(gains, taken.edges[pod], indicators) for pod, gains in taken.pods.items()}

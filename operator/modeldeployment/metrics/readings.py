@@ -1,0 +1,149 @@
+"""Answers → snapshots of each model, instant by instant; the values of PromQL objectives by revision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from modeldeployment.api.serving import SeriesIdentity
+from modeldeployment.metrics.client import Answer
+from modeldeployment.metrics.counters import Slot, Snapshot
+from modeldeployment.metrics.dialects import edge_ms
+from modeldeployment.metrics.identity import LABELS, Endpoint, Owner, Owners, endpoint_of
+from modeldeployment.metrics.planning import Group, Indicator
+from modeldeployment.metrics.watched import ModelKey
+
+
+def moment(unix: float) -> float:
+    """An instant as a key: Prometheus knows milliseconds."""
+    return round(unix, 3)
+
+
+def snapshots(
+    group: Group,
+    owners: Owners,
+    scrapes: Answer,
+    counters: Mapping[Indicator, Answer],
+    instants: Sequence[float],
+) -> dict[ModelKey, list[Snapshot]]:
+    """What the answers say about each model of a group at each of these instants (unix seconds), in order.
+
+    A model of which nothing was found at an instant has a snapshot without readings.
+    """
+    reader = _Reader(group, owners, frozenset(counters))
+    reader.scrapes(scrapes)
+    for indicator, answer in counters.items():
+        reader.counters(indicator, answer)
+    return {model.key: [reader.snapshot(model.key, moment(at)) for at in instants] for model in group.models}
+
+
+def values(answer: Answer, owners: Owners, asking: Iterable[ModelKey]) -> dict[tuple[ModelKey, str], float]:
+    """(model, revision) → value of a PromQL objective; revision "" where one series speaks for the whole model.
+
+    Series with the labels namespace and pod are averaged over the pods of a revision. NaN is no value.
+    """
+    asking = set(asking)
+    found: dict[Owner, list[float]] = {}
+    whole: list[float] = []
+    for labels, samples in answer.series:
+        value = float(samples[0][1])
+        if "namespace" not in labels or "pod" not in labels:
+            whole.append(value)
+        elif not math.isnan(value):
+            owner = owners.of_pod(labels["namespace"], labels["pod"])
+            if owner is not None and owner[0] in asking:
+                found.setdefault(owner, []).append(value)
+    averages = {owner: sum(of) / len(of) for owner, of in found.items()}
+    if len(whole) == 1 and not math.isnan(whole[0]):
+        averages |= {(key, ""): whole[0] for key in asking}
+    return averages
+
+
+class _Reader:
+    """Sorts series into snapshots. Buckets of one endpoint come one after another, so the last look-up is kept."""
+
+    def __init__(self, group: Group, owners: Owners, indicators: frozenset[Indicator]) -> None:
+        self._models: dict[ModelKey, dict[float, Snapshot]] = {}
+        self._group, self._owners, self._indicators = group, owners, indicators
+        self._keys = {model.key for model in group.models}
+        self._identity = group.source.identity
+        # A proxy's scrape is news for every model; a pod's for its own.
+        self._shared: dict[float, dict[Endpoint, float]] | None = (
+            {} if self._identity is not SeriesIdentity.POD else None
+        )
+        self._edges: dict[str, float] = {}
+
+    def scrapes(self, answer: Answer) -> None:
+        """When each endpoint was scraped."""
+        for labels, samples in answer.series:
+            endpoint = endpoint_of(labels)
+            owner = (
+                None
+                if self._identity is SeriesIdentity.CLUSTER
+                else self._owners.of_pod(labels.get("namespace", ""), endpoint[0])
+            )
+            if owner is not None and owner[0] not in self._keys:
+                owner = None
+            for at, text in samples:
+                seen = float(text)
+                if math.isnan(seen):
+                    continue
+                if owner is not None:
+                    snapshot = self.snapshot(owner[0], moment(at))
+                    if seen:
+                        snapshot.readings.setdefault((owner[1], endpoint), {})
+                    if self._shared is None:
+                        snapshot.scrapes[endpoint] = seen
+                if self._shared is not None:
+                    self._shared.setdefault(moment(at), {})[endpoint] = seen
+
+    def counters(self, indicator: Indicator, answer: Answer) -> None:
+        """What each endpoint had counted."""
+        names = LABELS[self._identity]
+        found: dict[tuple[str, ...], tuple[Owner, Endpoint] | None] = {}
+        for labels, samples in answer.series:
+            identity = tuple([labels.get(name, "") for name in names])
+            if identity not in found:
+                found[identity] = self._whose(labels)
+            whose = found[identity]
+            if whose is None:
+                continue
+            (key, revision), endpoint = whose
+            slot: Slot = indicator
+            if indicator is Indicator.LATENCY:
+                edge = self._edge(labels.get("le", ""))
+                if edge is None:
+                    continue
+                slot = edge
+            for at, text in samples:
+                value = float(text)
+                snapshot = self.snapshot(key, moment(at))
+                if not math.isfinite(value):
+                    snapshot.dropped.setdefault((revision, endpoint), set()).add(slot)
+                    continue
+                readings = snapshot.readings.get((revision, endpoint))
+                if readings is None:
+                    readings = snapshot.readings[revision, endpoint] = {}
+                readings[slot] = value
+
+    def _whose(self, labels: Mapping[str, str]) -> tuple[Owner, Endpoint] | None:
+        owner = self._owners.of(self._identity, labels)
+        return (owner, endpoint_of(labels)) if owner is not None and owner[0] in self._keys else None
+
+    def _edge(self, le: str) -> float | None:
+        edge = self._edges.get(le)
+        if edge is None:
+            try:
+                edge = self._edges[le] = edge_ms(self._group.source, le)
+            except ValueError:
+                return None
+        return edge
+
+    def snapshot(self, key: ModelKey, at: float) -> Snapshot:
+        """The snapshot of a model at an instant, made if need be."""
+        instants = self._models.setdefault(key, {})
+        snapshot = instants.get(at)
+        if snapshot is None:
+            shared = {} if self._shared is None else self._shared.setdefault(at, {})
+            snapshot = instants[at] = Snapshot(at, self._indicators, shared)
+        return snapshot

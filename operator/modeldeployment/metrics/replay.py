@@ -1,0 +1,175 @@
+"""How a store that does not know a model yet gets to where one would be that had looked at it all the time.
+
+The same expressions over a range, evaluated at the same instants, give the same samples: so the same steps are made,
+and the same intervals come out after `evidence_time`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from modeldeployment.decision.evidence import Interval
+from modeldeployment.metrics.asking import Answers, ask_all
+from modeldeployment.metrics.client import Answer, PrometheusClient
+from modeldeployment.metrics.counters import Counters, Snapshot
+from modeldeployment.metrics.errors import PrometheusError
+from modeldeployment.metrics.identity import Owners
+from modeldeployment.metrics.model import ModelState, as_history, utc
+from modeldeployment.metrics.planning import Group, Plan, plan
+from modeldeployment.metrics.readings import moment, snapshots
+from modeldeployment.metrics.watched import ModelKey, Watched
+from modeldeployment.metrics.windows import ENTRIES_MAX
+
+MARGIN: Final = 6
+"""Instants before evidence_time that are read for the counters' starting points: a scrape may be missed just there."""
+INSTANTS_MAX: Final = 720
+"""Instants of a replay. Of a longer absence (2 h at 10 s) the older part is a gap."""
+HISTORY: Final = 3 * 3600.0
+"""Seconds of the control's past that its dispersion is learned from (decision.md §2)."""
+HISTORY_INSTANTS_MAX: Final = 10_000
+"""Prometheus refuses more than 11,000 a series."""
+TOGETHER_MAX: Final = 20
+"""Models in one query over a long range: bounds the memory of an answer."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Instants `step` seconds apart, both ends in it (unix seconds)."""
+
+    start: float
+    end: float
+    step: float
+
+    @property
+    def instants(self) -> list[float]:
+        """All of them."""
+        return [moment(self.start + k * self.step) for k in range(round((self.end - self.start) / self.step) + 1)]
+
+
+async def replay(
+    models: Sequence[Watched], instant: float, stale_after: float, prometheus: PrometheusClient
+) -> dict[ModelKey, tuple[ModelState, list[Interval]] | PrometheusError]:
+    """The states of models that nobody looked at yet, up to the instant before this one, and what they missed."""
+    grids = {model.key: _grid(model, instant, stale_after) for model in models}
+    states = {key: ModelState(grid.start) for key, grid in grids.items()}
+    await _fill_windows(models, grids, states, prometheus)
+    made: dict[ModelKey, tuple[ModelState, list[Interval]] | PrometheusError] = {}
+    by_grid: dict[Grid, list[Watched]] = {}
+    for model in models:
+        by_grid.setdefault(grids[model.key], []).append(model)
+    for grid, members in by_grid.items():
+        found = await _read(plan([replace(m, queries=frozenset()) for m in members]), grid, prometheus)
+        for model in members:
+            past, state = found[model.key], states[model.key]
+            if isinstance(past, PrometheusError):
+                made[model.key] = past
+                continue
+            steps = [state.step(model, snapshot) for snapshot in past]
+            made[model.key] = state, [interval for interval in steps if interval is not None]
+    return made
+
+
+async def history(
+    models: Sequence[Watched], instant: float, prometheus: PrometheusClient
+) -> dict[ModelKey, tuple[Interval, ...]]:
+    """What the control of each model did before its trial, at the interval of the trial; none where it failed."""
+    given: dict[ModelKey, tuple[Interval, ...]] = {}
+    for some in _together(models):
+        for grid, members in _by_history_grid(some, instant).items():
+            alone = [
+                replace(m, revisions=(m.control,), trial=m.control, control="", queries=frozenset()) for m in members
+            ]
+            found = await _read(plan(alone), grid, prometheus)
+            for model in alone:
+                past = found[model.key]
+                if isinstance(past, PrometheusError):
+                    continue
+                state = ModelState(grid.start)
+                asked = replace(model, trial_start=None, evidence_time=utc(grid.start), windows=frozenset())
+                steps = [state.step(asked, snapshot) for snapshot in past]
+                given[model.key] = tuple(as_history(step) for step in steps if step is not None)
+                await asyncio.sleep(0)
+    return given
+
+
+def _grid(model: Watched, instant: float, stale_after: float) -> Grid:
+    """From where a model's past is read: instants are multiples of the interval, as every leader's are."""
+    short = [w for w in model.windows if w <= ENTRIES_MAX * model.interval]
+    steps = max(stale_after, *short, 0.0) / model.interval
+    if model.trial and model.since > -math.inf:
+        steps = max(steps, (instant - model.since) / model.interval + MARGIN)
+    count = min(INSTANTS_MAX, max(1, math.ceil(steps)))
+    return Grid(instant - count * model.interval, instant - model.interval, model.interval)
+
+
+async def _read(
+    asked: Plan, grid: Grid, prometheus: PrometheusClient
+) -> dict[ModelKey, list[Snapshot] | PrometheusError]:
+    async def ask(text: str, purpose: str) -> Answer:
+        return await prometheus.range(text, utc(grid.start), utc(grid.end), grid.step, purpose=f"past {purpose}")
+
+    answers = await ask_all(asked, ask)
+    owners = Owners(model for group in asked.groups for model in group.models)
+    found: dict[ModelKey, list[Snapshot] | PrometheusError] = {}
+    for group in asked.groups:
+        if (error := failure(group, answers)) is not None:
+            found |= {model.key: error for model in group.models}
+            continue
+        of_group = answers.group(group)
+        assert of_group is not None  # nothing failed
+        found |= snapshots(group, owners, *of_group, grid.instants)
+        await asyncio.sleep(0)
+    return found
+
+
+def failure(group: Group, answers: Answers) -> PrometheusError | None:
+    """Why some query of the group has no answer."""
+    return answers.failure([group.scrapes, *group.counters.values()])
+
+
+async def _fill_windows(
+    models: Sequence[Watched],
+    grids: Mapping[ModelKey, Grid],
+    states: Mapping[ModelKey, ModelState],
+    prometheus: PrometheusClient,
+) -> None:
+    """Windows too long for the replay's step, from a coarser one; a failure leaves them to fill with time."""
+    wanted: dict[Grid, list[Watched]] = {}
+    for model in models:
+        near = grids[model.key]
+        for length in model.windows:
+            step = math.ceil(length / ENTRIES_MAX / model.interval) * model.interval
+            count = math.ceil((length - (near.end - near.start)) / step)
+            if length > ENTRIES_MAX * model.interval and count > 0:
+                grid = Grid(near.start - count * step, near.start, step)
+                alone = replace(model, queries=frozenset(), windows=frozenset({length}))
+                wanted.setdefault(grid, []).append(alone)
+    for grid, members in wanted.items():
+        found = await _read(plan(members), grid, prometheus)
+        for model in members:
+            past, counters = found[model.key], Counters(grid.start)
+            if isinstance(past, PrometheusError):
+                continue
+            created = {pod: born.timestamp() for pod, born in model.pods.items()}
+            for snapshot in past:
+                for revision, gains in counters.observe(snapshot, created).items():
+                    states[model.key].count(model, revision, snapshot.instant, gains)
+
+
+def _together(models: Sequence[Watched]) -> list[Sequence[Watched]]:
+    return [models[i : i + TOGETHER_MAX] for i in range(0, len(models), TOGETHER_MAX)]
+
+
+def _by_history_grid(models: Sequence[Watched], instant: float) -> dict[Grid, list[Watched]]:
+    grids: dict[Grid, list[Watched]] = {}
+    for model in models:
+        step = model.interval
+        start = model.trial_start.timestamp() if model.trial_start else instant
+        end = math.floor(min(start, instant) / step) * step
+        count = min(HISTORY_INSTANTS_MAX, round(HISTORY / step))
+        grids.setdefault(Grid(end - count * step, end, step), []).append(model)
+    return grids

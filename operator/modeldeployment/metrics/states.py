@@ -1,0 +1,130 @@
+"""What is known about a model's metrics, and what a person can do about it: one state, one sentence."""
+
+from __future__ import annotations
+
+from modeldeployment.api.quantities import say_duration
+from modeldeployment.api.serving import MetricsSource, SeriesIdentity
+from modeldeployment.decision.evidence import DataState
+from modeldeployment.metrics.counters import Snapshot
+from modeldeployment.metrics.dialects import dialect_of
+from modeldeployment.metrics.model import ModelState
+from modeldeployment.metrics.planning import Indicator
+from modeldeployment.metrics.watched import Watched
+
+Told = tuple[DataState, str]
+
+
+def judge(model: Watched, state: ModelState, snapshot: Snapshot, stale_after: float) -> Told:
+    """The state of a model whose queries were all answered. stale_after in seconds."""
+    checks = (_no_data, _stale, _unsupported, _no_traffic)
+    told = (check(model, state, snapshot, stale_after) for check in checks)
+    return next((one for one in told if one is not None), _flowing(model, state, snapshot))
+
+
+def data_age(model: Watched, state: ModelState, instant: float) -> float | None:
+    """Seconds since the revision in question was scraped last; None if it never was."""
+    newest = state.counters.newest(model.subject)
+    return None if newest is None else max(0.0, instant - newest)
+
+
+def _no_data(model: Watched, state: ModelState, snapshot: Snapshot, stale_after: float) -> Told | None:
+    source, subject = dialect_of(model.metrics), model.subject
+    if not subject:
+        return DataState.NO_DATA, "no revision serves yet, so there is nothing to measure"
+    series = f"no series {_series(source, model.key[0], subject)}"
+    newest = state.counters.newest(subject)
+    if newest is None:
+        down = [e[0] or e[1] for e, seen in snapshot.scrapes.items() if not seen and e[0].startswith(f"{subject}-")]
+        if down:
+            return (
+                DataState.NO_DATA,
+                f"Prometheus finds the pods of {subject} but cannot scrape them (up is 0 for {_some(down)}): "
+                f"check that they answer on the path {model.metrics.path} of the metrics port, and network policies",
+            )
+        if source.identity is SeriesIdentity.CLUSTER:
+            return (
+                DataState.NO_DATA,
+                f"{series}: check that Prometheus scrapes the Envoys and that their cluster names say "
+                "<namespace>/<service>",
+            )
+        if not any(pod.startswith(f"{subject}-") for pod in model.pods):
+            return DataState.NO_DATA, f"{subject} has no pods yet, so there is nothing to scrape"
+        return (
+            DataState.NO_DATA,
+            f"Prometheus does not scrape the pods of {subject} ({series}): check that it discovers pods by "
+            "prometheus.io annotations or a PodMonitor",
+        )
+    if not state.counters.has(Indicator.REQUESTS, model.revisions):
+        return (
+            DataState.NO_DATA,
+            f"Prometheus scrapes the pods of {subject}, but there is {series}: either no request came yet, or the "
+            f"runtime's metrics have other names than dialect {model.metrics.dialect} says",
+        )
+    return None
+
+
+def _stale(model: Watched, state: ModelState, snapshot: Snapshot, stale_after: float) -> Told | None:
+    age = data_age(model, state, snapshot.instant)
+    if age is None or age <= stale_after:
+        return None
+    return (
+        DataState.STALE,
+        f"the newest sample of {model.subject} is {say_duration(age)} old, older than {say_duration(stale_after)}: "
+        "check that Prometheus still scrapes its pods and that they answer in time",
+    )
+
+
+def _unsupported(model: Watched, state: ModelState, snapshot: Snapshot, stale_after: float) -> Told | None:
+    source = dialect_of(model.metrics)
+    for wanted, there, what in (
+        (model.needs_errors, source.has_errors, "counter of errors, so error rates cannot be told"),
+        (model.needs_latency, source.has_histogram, "latency histogram, so quantiles cannot be told"),
+    ):
+        if wanted and not there:
+            return (
+                DataState.UNSUPPORTED,
+                f"dialect {model.metrics.dialect} has no {what}: use one that has, such as Istio or Envoy, or remove "
+                "the objective",
+            )
+    return None
+
+
+def _no_traffic(model: Watched, state: ModelState, snapshot: Snapshot, stale_after: float) -> Told | None:
+    last = state.last_traffic.get(model.subject)
+    if last is not None and snapshot.instant - last <= stale_after:
+        return None
+    since = state.counters.known_from if last is None else last
+    return (
+        DataState.NO_TRAFFIC,
+        f"{model.subject} is scraped and had no request for {say_duration(snapshot.instant - since)}: "
+        "check that clients send to the route, and its weight",
+    )
+
+
+def _flowing(model: Watched, state: ModelState, snapshot: Snapshot) -> Told:
+    source, counters = dialect_of(model.metrics), state.counters
+    message = f"requests of {model.subject} are counted"
+    if model.needs_errors and not counters.has(Indicator.ERRORS, model.revisions):
+        message += f"; no series {source.errors} so far, taken as no error yet"
+    if model.needs_latency and not counters.has_buckets(model.subject) and source.latency:
+        message += f"; no series {source.latency.buckets}, so latency cannot be judged"
+    if snapshot.dropped:
+        samples = sum(map(len, snapshot.dropped.values()))
+        message += f"; samples that were no number (NaN) are left out: {samples}"
+    return DataState.FLOWING, message
+
+
+def _series(source: MetricsSource, namespace: str, revision: str) -> str:
+    match source.identity:
+        case SeriesIdentity.POD:
+            labels = f"namespace={namespace}, pod=~{revision}-.*"
+        case SeriesIdentity.WORKLOAD:
+            labels = f"destination_workload_namespace={namespace}, destination_workload={revision}"
+        case SeriesIdentity.CLUSTER:
+            labels = f"envoy_cluster_name=~{namespace}/{revision}(/.*)?"
+    return f"{source.requests} with {labels}"
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    more = len(names) - most
+    return ", ".join(sorted(names)[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,1 @@
+"""What runs a model: children rendered from a revision, and pods read back. Pure."""

@@ -1,0 +1,51 @@
+"""Has somebody else edited a child? Told from managedFields, which also say who it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modeldeployment.api import names
+from modeldeployment.api.base import JSON
+
+_OURS = {names.FIELD_MANAGER}
+# `kubectl rollout restart` writes this and nothing else: a wish to restart pods, not another content.
+_RESTART = "f:kubectl.kubernetes.io/restartedAt"
+
+
+def edited_by(obj: JSON, *path: str) -> str:
+    """Name of a foreign field manager that owns something under `spec.<path>`; "" if none does.
+
+    Managers of the status or the scale subresource are left out: those are the controllers, and autoscalers.
+    """
+    for entry in obj.get("metadata", {}).get("managedFields", ()):
+        if entry.get("manager") in _OURS or entry.get("subresource"):
+            continue
+        node: Any = entry.get("fieldsV1", {}).get("f:spec", {})
+        for part in path:
+            node = node.get(f"f:{part}", {}) if isinstance(node, dict) else {}
+        if _content(node):
+            return str(entry.get("manager", "somebody"))
+    return ""
+
+
+def _content(node: Any) -> bool:
+    """Whether fields remain when a mere restart is taken away."""
+    if not isinstance(node, dict):
+        return False
+    rest = {key: value for key, value in node.items() if key not in (_RESTART, ".")}
+    if not rest:
+        return False
+    return any(not value or _content(value) for value in rest.values())
+
+
+def differs(wanted: Any, live: Any) -> bool:
+    """Whether `live` lacks something that `wanted` has; what `live` has beyond that is somebody else's."""
+    if isinstance(wanted, dict):
+        return not isinstance(live, dict) or any(differs(v, live.get(k)) for k, v in wanted.items())
+    if isinstance(wanted, list):
+        return (
+            not isinstance(live, list)
+            or len(wanted) != len(live)
+            or any(differs(w, o) for w, o in zip(wanted, live, strict=True))
+        )
+    return bool(wanted != live)

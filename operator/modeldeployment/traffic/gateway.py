@@ -1,0 +1,125 @@
+"""Gateway API: one HTTPRoute with weighted backends. A weight counts once every Gateway has accepted its generation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from modeldeployment.api import names
+from modeldeployment.api.base import JSON
+from modeldeployment.api.modeldeployment import ModelDeploymentSpec
+from modeldeployment.api.owner import Owner
+from modeldeployment.api.traffic import GatewayTraffic, ParentRef
+from modeldeployment.decision.evidence import Route, RouteState
+
+API_VERSION = "gateway.networking.k8s.io/v1"
+
+
+def _gateway(spec: ModelDeploymentSpec) -> GatewayTraffic:
+    assert spec.traffic.gateway is not None  # the union's rule
+    return spec.traffic.gateway
+
+
+def _parent(namespace: str, ref: ParentRef) -> str:
+    return f"{ref.namespace or namespace}/{ref.name}"
+
+
+def claims(namespace: str, spec: ModelDeploymentSpec) -> frozenset[str]:
+    """`<gateway> <host><path>` for each host name on each Gateway."""
+    gateway = _gateway(spec)
+    hosts = gateway.hostnames or ["*"]
+    return frozenset(
+        f"{host}{gateway.path_prefix} on Gateway {_parent(namespace, ref)}"
+        for ref in gateway.parent_refs
+        for host in hosts
+    )
+
+
+def render(owner: Owner, spec: ModelDeploymentSpec, weights: Mapping[str, int]) -> JSON:
+    """The HTTPRoute; revisions of weight 0 stay in it, so that raising them is a change of one number."""
+    gateway = _gateway(spec)
+    backends = [
+        {"group": "", "kind": "Service", "name": revision, "port": names.SERVICE_PORT, "weight": weight}
+        for revision, weight in weights.items()
+    ]
+    body: JSON = {
+        "parentRefs": [
+            {"group": "gateway.networking.k8s.io", "kind": "Gateway", **ref.to_json()} for ref in gateway.parent_refs
+        ],
+        "rules": [
+            {
+                "matches": [{"path": {"type": "PathPrefix", "value": gateway.path_prefix}}],
+                "backendRefs": backends,
+            }
+        ],
+    }
+    if gateway.hostnames:
+        body["hostnames"] = list(gateway.hostnames)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "HTTPRoute",
+        "metadata": {
+            "name": owner.name,
+            "namespace": owner.namespace,
+            "labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY, names.LABEL_NAME: owner.name},
+            "ownerReferences": [owner.reference()],
+        },
+        "spec": body,
+    }
+
+
+def observe(
+    namespace: str,
+    spec: ModelDeploymentSpec,
+    live: JSON | None,
+    last_weights: Mapping[str, int],
+    gateway_exists: Callable[[str, str], bool],
+) -> Route:
+    """What every Gateway says of the route's present generation."""
+    if live is None:
+        return Route(RouteState.ABSENT, {}, "RouteAbsent", "the HTTPRoute is not there yet")
+    waiting: list[str] = []
+    for ref in _gateway(spec).parent_refs:
+        where = _parent(namespace, ref)
+        if not gateway_exists(ref.namespace or namespace, ref.name):
+            message = f"Gateway {where} does not exist: create it, or correct traffic.gateway.parentRefs"
+            return Route(RouteState.REFUSED, dict(last_weights), "GatewayNotFound", message)
+        verdict = _parent_says(live, namespace, ref)
+        if verdict is None:
+            waiting.append(where)
+        elif verdict[0]:
+            reason, message = verdict
+            return Route(RouteState.REFUSED, dict(last_weights), reason, f"Gateway {where}: {message}")
+    if waiting:
+        message = f"Gateway {', '.join(waiting)} has not answered to the route's present generation yet"
+        return Route(RouteState.PENDING, dict(last_weights), "WaitingForRouter", message)
+    applied = _weights(live)
+    shares = ", ".join(f"{revision} {weight}%" for revision, weight in applied.items())
+    return Route(RouteState.PROGRAMMED, applied, "Programmed", f"the Gateway sends {shares}")
+
+
+def _parent_says(live: JSON, namespace: str, ref: ParentRef) -> tuple[str, str] | None:
+    """None: nothing about this generation yet. ("", ""): accepted. Else reason and message of the refusal."""
+    generation = live["metadata"].get("generation", 0)
+    for parent in live.get("status", {}).get("parents", ()):
+        theirs = parent["parentRef"]
+        same = (theirs["name"], theirs.get("namespace", namespace), theirs.get("sectionName")) == (
+            ref.name,
+            ref.namespace or namespace,
+            ref.section_name,
+        )
+        if not same:
+            continue
+        conditions = {c["type"]: c for c in parent.get("conditions", ())}
+        for type_ in ("Accepted", "ResolvedRefs"):
+            condition = conditions.get(type_)
+            if condition is None or condition.get("observedGeneration", 0) < generation:
+                return None
+            if condition["status"] != "True":
+                return condition["reason"], condition.get("message", "")
+        return "", ""
+    return None
+
+
+def _weights(live: JSON) -> dict[str, int]:
+    backends = live["spec"]["rules"][0].get("backendRefs", ())
+    return {backend["name"]: backend.get("weight", 1) for backend in backends}

@@ -1,0 +1,368 @@
+"""Evidence from a real Prometheus equals what model servers counted, through restarts, births and missed scrapes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lab.binaries import LabUnavailable, binary
+from lab.process import Child, wait_until
+from modeldeployment.api.serving import Dialect, Metrics, MetricsSource
+from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interval
+from modeldeployment.metrics import Connection, EvidenceStore, PrometheusClient, Watched, evaluation_instant
+
+SCRAPE = 0.3
+INTERVAL = 1.0
+SETTLE = 0.5
+SEEN = INTERVAL + SCRAPE + SETTLE + 0.2
+"""Seconds after which what was counted was scraped, and looked at."""
+STALE_AFTER = 3.5
+KEY = ("ml", "fraud")
+STABLE, CANARY = "fraud-stable", "fraud-canary"
+EDGES = (100.0, 800.0)
+
+
+@dataclass
+class Pod:
+    """A model server that knows the truth. Its metrics appear with the first request, as labelled counters do."""
+
+    name: str
+    created: datetime | None = None
+    refuses: bool = False
+
+    def __post_init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.scraped: dict[str, int] = {}
+        self.scrapes = 0
+        self.lives: list[dict[str, int]] = []
+        self._lock = threading.Lock()
+        pod = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                with pod._lock:
+                    body, refuses = pod.exposition(), pod.refuses
+                    if not refuses:
+                        pod.scraped, pod.scrapes = dict(pod.counts), pod.scrapes + 1
+                self.send_response(503 if refuses else 200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.end_headers()
+                self.wfile.write(b"" if refuses else body.encode())
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def serve(self, requests: int, errors: int = 0, slow: int = 0) -> None:
+        """Requests answered; `slow` of them between the edges."""
+        with self._lock:
+            code_200, code_500 = requests - errors, errors
+            for name, more in (
+                ('inference_requests_total{code="200"}', code_200),
+                ('inference_requests_total{code="500"}', code_500),
+                ("inference_errors_total", errors),
+            ):
+                if more:
+                    self.counts[name] = self.counts.get(name, 0) + more
+            for le, more in (("100", requests - slow), ("800", requests), ("+Inf", requests)):
+                name = f'inference_latency_ms_bucket{{le="{le}"}}'
+                self.counts[name] = self.counts.get(name, 0) + more
+
+    def begin(self) -> None:
+        """It is created, and answers from now on."""
+        self.created, self.refuses = datetime.now(UTC), False
+
+    def restart(self) -> None:
+        """The process ends and another begins: counters start anew."""
+        with self._lock:
+            self.lives.append(self.scraped)
+            self.counts, self.scraped = {}, {}
+
+    def exposition(self) -> str:
+        """The metrics as Prometheus reads them."""
+        return "".join(f"{name} {value}\n" for name, value in self.counts.items())
+
+    def truth(self) -> Delta:
+        """What it answered in all its lives, up to the last scrape of each."""
+        total: dict[str, int] = {}
+        for life in (*self.lives, self.scraped):
+            for name, value in life.items():
+                total[name] = total.get(name, 0) + value
+        requests = sum(v for n, v in total.items() if n.startswith("inference_requests"))
+        bucket = {e: total.get(f'inference_latency_ms_bucket{{le="{e:g}"}}', 0) for e in EDGES}
+        return Delta(
+            requests,
+            total.get("inference_errors_total", 0),
+            bucket if requests else {},
+            total.get('inference_latency_ms_bucket{le="+Inf"}', 0),
+        )
+
+    def close(self) -> None:
+        """Ends the server."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Prometheus:
+    """A Prometheus of its own with static targets, so that tests can run side by side."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.host = f"127.0.0.1:{free.getsockname()[1]}"
+        self.url, self.folder = f"http://{self.host}", folder
+        self.pods: list[Pod] = []
+        flags = [
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address={self.host}",
+            "--log.level=warn",
+        ]
+        self.child = Child("prometheus", [binary("prometheus"), *flags], folder / "prometheus.log")
+
+    def start(self, *pods: Pod) -> None:
+        """Starts it, and waits until it answers. New targets would come with a delay of 5 s, so all are known now."""
+        self.pods += pods
+        self._write()
+        self.child.start()
+        wait_until("prometheus", self._ready, 60, self.child)
+        wait_until("first scrapes", lambda: all(p.scrapes or p.refuses for p in self.pods), 30, self.child)
+
+    def value(self, query: str, at: datetime) -> float:
+        """The single value of an instant query; 0 without any."""
+        form = f"query={urllib.request.quote(query)}&time={at.timestamp()}"  # type: ignore[attr-defined]
+        with urllib.request.urlopen(f"{self.url}/api/v1/query?{form}", timeout=10) as answer:
+            result = json.loads(answer.read())["data"]["result"]
+        return float(result[0]["value"][1]) if result else 0.0
+
+    def _write(self) -> None:
+        targets = [{"targets": [p.address], "labels": {"namespace": "ml", "pod": p.name}} for p in self.pods]
+        scrape = {"scrape_interval": f"{SCRAPE * 1000:g}ms", "scrape_timeout": f"{SCRAPE * 1000:g}ms"}
+        config = {"global": scrape, "scrape_configs": [{"job_name": "pods", "static_configs": targets}]}
+        (self.folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
+    """A Prometheus, and an end to it and to all its pods."""
+    try:
+        server = Prometheus(tmp_path)
+    except LabUnavailable as error:
+        pytest.skip(str(error))
+    try:
+        yield server
+    finally:
+        server.child.stop()
+        for pod in server.pods:
+            pod.close()
+
+
+class Looks:
+    """A store that is asked at every instant, as the fleet does it."""
+
+    def __init__(self, prometheus: Prometheus, model: Watched, stale_after: float = STALE_AFTER) -> None:
+        self.prometheus, self.model = prometheus, model
+        self.store = EvidenceStore(stale_after)
+        self.evidence: list[Evidence] = []
+        self.last: datetime | None = None
+
+    @property
+    def intervals(self) -> list[Interval]:
+        """All that were closed."""
+        return [interval for evidence in self.evidence for interval in evidence.intervals]
+
+    async def look(self, instant: datetime) -> Evidence:
+        """One look."""
+        pods = {p.name: p.created for p in self.prometheus.pods if p.created}
+        model = replace(self.model, pods={**self.model.pods, **pods})
+        async with PrometheusClient(Connection(self.prometheus.url, timeout=2)) as client:
+            return (await self.store.look([model], instant, client))[model.key]
+
+    async def during(self, length: float) -> Evidence:
+        """Looks at each instant for some seconds; returns the last evidence."""
+        end = time.time() + length
+        while time.time() < end:
+            instant = evaluation_instant(datetime.now(UTC), INTERVAL, SETTLE)
+            if instant != self.last:
+                self.last = instant
+                self.evidence.append(await self.look(instant))
+            await asyncio.sleep(0.05)
+        return self.evidence[-1]
+
+
+def watched(**more: Any) -> Watched:
+    """The model of these tests."""
+    return replace(
+        Watched(
+            KEY,
+            Metrics(),
+            (STABLE, CANARY),
+            serving=STABLE,
+            interval=INTERVAL,
+            windows=frozenset({10.0}),
+            needs_errors=True,
+            needs_latency=True,
+        ),
+        **more,
+    )
+
+
+def total(intervals: list[Interval], arm: str) -> Delta:
+    """What an arm did in all."""
+    return sum((d for i in intervals for d in getattr(i, arm).values()), Delta())
+
+
+def all_of(*pods: Pod) -> Delta:
+    """The truth of several pods."""
+    return sum((p.truth() for p in pods), Delta())
+
+
+async def test_counts_equal_the_truth_and_increase_does_not(
+    prometheus: Prometheus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every request, error and slow request up to the last scrape is counted once; increase() loses and invents."""
+    old = Pod(f"{STABLE}-7d9c5b8f6d-aaaaa", created=datetime.now(UTC) - timedelta(hours=1))
+    first, second = (Pod(f"{CANARY}-5f6d7c8b9c-{suffix}", refuses=True) for suffix in ("bbbbb", "ccccc"))
+    old.serve(1000, 7, 20)
+    prometheus.start(old, first, second)
+    looks = Looks(prometheus, watched())
+    await looks.during(2.2)
+    before = old.truth()
+    looks.model = watched(trial=CANARY, control=STABLE, trial_start=datetime.now(UTC))
+
+    first.serve(9, 9)  # all that it answers before its first scrape fails
+    first.begin()
+    for _ in range(6):
+        old.serve(20, 1, 2)
+        first.serve(4, 0, 1)
+        await looks.during(0.5)
+    await looks.during(SEEN)
+    first.restart()
+    second.begin()
+    old.refuses = True  # a missed scrape, or three
+    for _ in range(4):
+        old.serve(25, 2)
+        first.serve(2, 1)
+        second.serve(3)
+        await looks.during(0.4)
+    old.refuses = False
+    evidence_time = looks.intervals[-1].end
+    for _ in range(5):
+        old.serve(10)
+        second.serve(2, 1, 1)
+        await looks.during(0.4)
+    await looks.during(SEEN)
+    second.restart()
+    for _ in range(4):
+        old.serve(10)
+        second.serve(1, 1)
+        await looks.during(0.4)
+    await looks.during(SEEN + INTERVAL)
+
+    trial, control = total(looks.intervals, "trial"), total(looks.intervals, "control")
+    truth = all_of(first, second)
+    end = looks.intervals[-1].end
+    span = f"{(end - looks.model.trial_start).total_seconds():.0f}s"  # type: ignore[operator]
+    increase = prometheus.value(f'sum(increase(inference_errors_total{{pod=~"{CANARY}-.+"}}[{span}]))', end)
+    with capsys.disabled():
+        print(f"\nerrors of the canary: true {truth.errors}, counted {trial.errors}, increase() {increase:.1f}")
+    assert trial == truth
+    assert control.requests == old.truth().requests - before.requests
+    assert control.errors == (old.truth().errors or 0) - (before.errors or 0)
+    assert control.timed - control.faster[100.0] == 12
+    assert abs(increase - (truth.errors or 0)) > 1
+    assert looks.evidence[-1].windows[10.0].requests > 0
+
+    after = [interval for interval in looks.intervals if interval.end > evidence_time]
+    heir = Looks(prometheus, replace(looks.model, evidence_time=evidence_time))
+    evidence = await heir.look(looks.evidence[-1].time)
+    assert list(evidence.intervals) == after
+    assert evidence.state is DataState.FLOWING
+
+
+async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus) -> None:
+    """No traffic, no data, a wrong metric, a failed scrape, stale data and a lost Prometheus are told apart."""
+    idle, busy, down, gone = (Pod(f"{name}-5f6d7c8b9c-aaaaa") for name in ("idle", "busy", "down", "gone"))
+    down.refuses = True
+    for pod in (idle, busy, gone):
+        pod.serve(10)
+    prometheus.start(idle, busy, down, gone)
+
+    def model(name: str, **more: Any) -> Watched:
+        key, pods = ("ml", name), {f"{name}-5f6d7c8b9c-aaaaa": datetime.now(UTC) - timedelta(hours=1)}
+        return replace(watched(revisions=(name,), serving=name, needs_latency=False), key=key, pods=pods, **more)
+
+    typo = MetricsSource(requests="inference_request_total", errors="inference_errors_total")
+    other = Metrics(dialect=Dialect.CUSTOM, custom=typo)
+    bad = frozenset({"nonsense("})
+    value = frozenset({"avg by (namespace, pod) (inference_requests_total)"})
+    models = [
+        *(model(name) for name in ("idle", "down", "gone", "absent")),
+        model("busy", queries=value),
+        replace(model("busy", metrics=other), key=("ml", "typo")),
+        replace(model("busy", queries=bad), key=("ml", "asking")),
+        replace(model("busy", metrics=Metrics(dialect=Dialect.KSERVE)), key=("ml", "kserve")),
+    ]
+    # One model owns a revision: those that share the pods of `busy` are looked at one by one.
+    looks = {m.key: Looks(prometheus, m, stale_after=STALE_AFTER) for m in models}
+
+    async def all_look() -> dict[str, Evidence]:
+        instant = evaluation_instant(datetime.now(UTC), INTERVAL, SETTLE)
+        return {key[1]: await look.look(instant) for key, look in looks.items()}
+
+    while (await all_look())["gone"].state is DataState.NO_DATA:
+        await asyncio.sleep(0.2)
+    gone.refuses = True
+    for _ in range(3):
+        busy.serve(5)
+        await asyncio.sleep(INTERVAL)
+        await all_look()
+    await asyncio.sleep(SEEN)
+    seen = await all_look()
+    told = {name: evidence.state for name, evidence in seen.items()}
+    assert told == {
+        "busy": DataState.FLOWING,
+        "idle": DataState.NO_TRAFFIC,
+        "down": DataState.NO_DATA,
+        "absent": DataState.NO_DATA,
+        "typo": DataState.NO_DATA,
+        "gone": DataState.STALE,
+        "asking": DataState.QUERY_ERROR,
+        "kserve": DataState.NO_DATA,
+    }
+    assert "up is 0 for down-5f6d7c8b9c-aaaaa" in seen["down"].message
+    assert "no series inference_requests_total with namespace=ml, pod=~absent-.*" in seen["absent"].message
+    assert "no series inference_request_total" in seen["typo"].message
+    assert "Prometheus still scrapes its pods" in seen["gone"].message
+    assert "parse error" in seen["asking"].message
+    assert seen["busy"].values == {(*value, "busy"): float(busy.truth().requests)}
+    assert seen["busy"].windows[10.0].requests == 15
+
+    prometheus.child.kill()
+    lost = (await all_look())["busy"]
+    assert lost.state is DataState.QUERY_ERROR
+    assert "cannot reach Prometheus" in lost.message
+    assert not lost.intervals

@@ -1,0 +1,119 @@
+"""A Prometheus in memory that evaluates the few forms of query that the planner writes, behind its real HTTP API."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs
+
+import httpx
+
+from modeldeployment.metrics import Connection, PrometheusClient
+
+LOOKBACK = 300.0
+URL = "http://prometheus.test:9090"
+Name = str | tuple[str, str]
+"""A metric, or a bucket's metric and its `le`."""
+
+
+@dataclass
+class Endpoint:
+    """What was scraped from one endpoint: (time, counters), or None for the counters of a scrape that failed."""
+
+    labels: dict[str, str]
+    scrapes: list[tuple[float, dict[Name, float] | None]] = field(default_factory=list)
+    gone: float = math.inf
+
+    def at(self, time: float) -> tuple[float, dict[Name, float] | None] | None:
+        """The newest scrape at a time; None before the first, and after the target was dropped."""
+        index = bisect_right(self.scrapes, time, key=lambda s: s[0])
+        if not index or time >= self.gone or time - self.scrapes[index - 1][0] > LOOKBACK:
+            return None
+        return self.scrapes[index - 1]
+
+
+@dataclass
+class SimulatedPrometheus:
+    """Endpoints, the queries it was sent, and queries that it refuses (text contained → HTTP status)."""
+
+    endpoints: list[Endpoint] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    refuses: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    series: dict[str, list[tuple[dict[str, str], float]]] = field(default_factory=dict)
+
+    def pod(self, pod: str, namespace: str = "ml", job: str = "pods", **more: str) -> Endpoint:
+        """A new endpoint."""
+        labels = {"namespace": namespace, "pod": pod, "instance": f"{pod}:8080", "job": job, **more}
+        self.endpoints.append(Endpoint(labels))
+        return self.endpoints[-1]
+
+    def client(self) -> PrometheusClient:
+        """A client of this server."""
+        return PrometheusClient(Connection(URL), transport=httpx.MockTransport(self._answer))
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        form = {key: value[0] for key, value in parse_qs(request.content.decode()).items()}
+        query = form["query"]
+        self.asked.append(query)
+        for text, status in self.refuses.items():
+            if text in query:
+                body = {"status": "error", "errorType": "bad_data", "error": f"refused: {text}"}
+                return httpx.Response(status, json=body)
+        if request.url.path.endswith("/query_range"):
+            start, end, step = (float(form[name]) for name in ("start", "end", "step"))
+            instants = [start + k * step for k in range(math.floor((end - start) / step + 1e-6) + 1)]
+            matrix: dict[str, list[tuple[float, str]]] = {}
+            for at in instants:
+                for labels, value in self._evaluate(query, at):
+                    matrix.setdefault(json.dumps(labels), []).append((at, f"{value:g}" if 0 else repr(value)))
+            result: list[object] = [{"metric": json.loads(k), "values": v} for k, v in matrix.items()]
+            data = {"resultType": "matrix", "result": result}
+        else:
+            at = float(form["time"])
+            vector = [{"metric": labels, "value": [at, repr(value)]} for labels, value in self._evaluate(query, at)]
+            data = {"resultType": "vector", "result": vector}
+        return httpx.Response(200, json={"status": "success", "data": data, "warnings": self.warnings})
+
+    def _evaluate(self, query: str, at: float) -> Iterator[tuple[dict[str, str], float]]:
+        if query in self.series:
+            yield from self.series[query]
+            return
+        by = re.search(r"by \(([^)]*)\)", query)
+        assert by is not None, query
+        keep = by[1].split(", ")
+        sums: dict[str, float] = {}
+        for endpoint in self.endpoints:
+            if (scrape := endpoint.at(at)) is None:
+                continue
+            for name, value in self._samples(query, scrape):
+                labels = {**endpoint.labels, **({"le": name[1]} if isinstance(name, tuple) else {})}
+                key = json.dumps({label: labels[label] for label in keep if label in labels})
+                sums[key] = max(sums.get(key, 0.0), value) if "timestamp" in query else sums.get(key, 0.0) + value
+        yield from ((json.loads(key), value) for key, value in sums.items())
+
+    @staticmethod
+    def _samples(query: str, scrape: tuple[float, dict[Name, float] | None]) -> Iterator[tuple[Name, float]]:
+        time, counters = scrape
+        if "timestamp(up" in query:
+            yield "up", 0.0 if counters is None else time
+            return
+        for name, value in (counters or {}).items():
+            metric = name[0] if isinstance(name, tuple) else name
+            if re.search(rf"[( ]{metric}[{{)]", query):
+                yield name, time if "timestamp" in query else value
+
+
+def counts(requests: float, errors: float | None = None, **buckets: float) -> dict[Name, float]:
+    """The counters of the dialect Generic; buckets as le_100=5, le_inf=9."""
+    found: dict[Name, float] = {"inference_requests_total": requests}
+    if errors is not None:
+        found["inference_errors_total"] = errors
+    for le, value in buckets.items():
+        edge = le.removeprefix("le_").replace("inf", "+Inf")
+        found["inference_latency_ms_bucket", edge] = value
+    return found

@@ -1,0 +1,329 @@
+"""The store: which intervals close and when, what a lack of data is called, and a restart that changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeldeployment.api.serving import Dialect, Metrics, MetricsSource
+from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interval
+from modeldeployment.metrics import EvidenceStore, Watched, evaluation_instant
+from unit.metrics.simulated import Endpoint, SimulatedPrometheus, counts
+
+T0 = 1_795_608_000.0
+STABLE, CANARY = "fraud-a", "fraud-b"
+STABLE_POD, CANARY_POD = f"{STABLE}-7d9c5b8f6d-aaaaa", f"{CANARY}-7d9c5b8f6d-bbbbb"
+KEY = ("ml", "fraud")
+
+
+def at(seconds: float) -> datetime:
+    """An instant of the test's time."""
+    return datetime.fromtimestamp(T0 + seconds, UTC)
+
+
+MODEL = Watched(
+    KEY,
+    Metrics(),
+    (STABLE, CANARY),
+    serving=STABLE,
+    interval=10.0,
+    needs_errors=True,
+    pods={STABLE_POD: at(-9999), CANARY_POD: at(1)},
+)
+TRIAL = replace(MODEL, trial=CANARY, control=STABLE, trial_start=at(0))
+
+
+def scraped(endpoint: Endpoint, *points: tuple[float, float, float]) -> None:
+    """Scrapes: (seconds, requests, errors)."""
+    endpoint.scrapes += [(T0 + seconds, counts(n, x)) for seconds, n, x in points]
+
+
+async def look(
+    server: SimulatedPrometheus,
+    instants: Iterable[float],
+    model: Watched = TRIAL,
+    store: EvidenceStore | None = None,
+) -> list[Evidence]:
+    """The evidence at each instant (seconds)."""
+    store = store or EvidenceStore()
+    async with server.client() as client:
+        return [(await store.look([model], at(t), client))[model.key] for t in instants]
+
+
+def summary(interval: Interval) -> tuple[float, float, float, dict[str, int], dict[str, int]]:
+    """Start, end, oldest start (seconds), requests by pod of trial and control."""
+    times = [moment.timestamp() - T0 for moment in (interval.start, interval.end, interval.oldest_start)]
+    arms = [{pod: d.requests for pod, d in arm.items()} for arm in (interval.trial, interval.control)]
+    return times[0], times[1], times[2], arms[0], arms[1]
+
+
+async def test_an_interval_closes_when_both_arms_were_scraped() -> None:
+    """Scrapes every 15 s at other phases, looks every 10 s: an interval lasts until both arms are new."""
+    server = SimulatedPrometheus()
+    scraped(server.pod(STABLE_POD), *((-3 + 15 * k, 1000 + 30 * k, 0) for k in range(6)))
+    scraped(server.pod(CANARY_POD), *((4 + 15 * k, 5 * k + 2, 1) for k in range(5)))
+    closed = [summary(i) for e in await look(server, range(0, 70, 10)) for i in e.intervals]
+    assert closed == [
+        (0.0, 20.0, -3.0, {CANARY_POD: 7}, {STABLE_POD: 30}),
+        (20.0, 40.0, 12.0, {CANARY_POD: 5}, {STABLE_POD: 30}),
+        (40.0, 50.0, 27.0, {CANARY_POD: 5}, {STABLE_POD: 30}),
+    ]
+
+
+async def test_without_a_control_the_trial_is_enough() -> None:
+    """The watch after promotion has one arm."""
+    server = SimulatedPrometheus()
+    scraped(server.pod(CANARY_POD), *((10 * k - 1, 5 * k, 0) for k in range(5)))
+    watch = replace(TRIAL, control="", revisions=(CANARY,), pods={CANARY_POD: at(-99)})
+    closed = [summary(i) for e in await look(server, range(0, 50, 10), watch) for i in e.intervals]
+    assert [c[3:] for c in closed] == [({CANARY_POD: 5}, {})] * 4
+
+
+async def test_after_a_gap_comes_one_longer_interval() -> None:
+    """Nothing closes while the canary is not scraped; what was counted meanwhile comes at once, and the state tells."""
+    server = SimulatedPrometheus()
+    scraped(server.pod(STABLE_POD), *((10 * k - 1, 100 * k, 0) for k in range(25)))
+    canary = server.pod(CANARY_POD)
+    scraped(canary, *((10 * k - 1, 10 * k, 0) for k in range(3)))
+    canary.scrapes += [(T0 + 10 * k - 1, None) for k in range(3, 20)]
+    scraped(canary, *((10 * k - 1, 10 * k, 0) for k in range(20, 25)))
+    evidence = await look(server, range(0, 250, 10))
+    assert [e.state for e in evidence].count(DataState.STALE) == 12
+    assert "newest sample of fraud-b is" in evidence[15].message
+    closed = [summary(i) for e in evidence for i in e.intervals]
+    assert (20.0, 200.0, 19.0, {CANARY_POD: 180}, {STABLE_POD: 1800}) in closed
+    assert sum(c[3][CANARY_POD] for c in closed) == 240
+
+
+async def test_a_scraped_arm_without_requests_is_information() -> None:
+    """No request is a Delta of zero; an arm that was never scraped closes nothing."""
+    server = SimulatedPrometheus()
+    scraped(server.pod(STABLE_POD), *((10 * k - 1, 100 * k, 0) for k in range(4)))
+    canary = server.pod(CANARY_POD)
+    assert not [i for e in await look(server, range(0, 40, 10)) for i in e.intervals]
+    canary.scrapes = [(T0 + 10 * k - 1, {}) for k in range(1, 4)]
+    evidence = await look(server, range(0, 40, 10))
+    closed = [i for e in evidence for i in e.intervals]
+    assert [dict(i.trial) for i in closed] == [{CANARY_POD: Delta(0, 0)}] * 3
+    assert evidence[-1].state is DataState.NO_TRAFFIC
+
+
+async def test_a_new_trial_starts_anew() -> None:
+    """Differences of before a trial are not its evidence."""
+    server = SimulatedPrometheus()
+    scraped(server.pod(STABLE_POD), *((10 * k - 1, 100 * k, 0) for k in range(8)))
+    scraped(server.pod(CANARY_POD), *((10 * k - 1, 7 * k, 0) for k in range(4, 8)))
+    store = EvidenceStore()
+    assert not [i for e in await look(server, range(0, 40, 10), MODEL, store) for i in e.intervals]
+    trial = replace(TRIAL, trial_start=at(32), pods={STABLE_POD: at(-9999), CANARY_POD: at(33)})
+    closed = [summary(i) for e in await look(server, range(40, 80, 10), trial, store) for i in e.intervals]
+    assert closed[0] == (30.0, 40.0, 29.0, {CANARY_POD: 28}, {STABLE_POD: 100})
+
+
+async def test_windows_and_traffic_are_known_at_the_first_look() -> None:
+    """After a restart the past is read by a range query: windows are full, and draining revisions have their times."""
+    server = SimulatedPrometheus()
+    scraped(server.pod(STABLE_POD), *((10 * k - 1, 1000 + 10 * k, 0.0) for k in range(-400, 1)))
+    scraped(server.pod(CANARY_POD), *((10 * k - 1, min(100, 300 + 10 * k), 0) for k in range(-40, 1)))
+    model = replace(MODEL, windows=frozenset({60.0, 3600.0}), pods={})
+    store = EvidenceStore(stale_after=300)
+    (evidence,) = await look(server, [0], model, store)
+    assert evidence.windows[60.0] == Delta(60, 0)
+    assert abs(evidence.windows[3600.0].requests - 3600) <= 60
+    assert evidence.last_traffic == {STABLE: at(0), CANARY: at(-200)}
+    assert evidence.data_age == 1.0
+    assert len([q for q in server.asked if "errors" in q]) == 3
+
+
+async def test_history_is_given_once() -> None:
+    """A trial gets the three hours of its control before it, interval by interval, and not again."""
+    server = SimulatedPrometheus()
+    scraped(server.pod(STABLE_POD), *((10 * k - 1, 5 * (1100 + k), 1100 + k) for k in range(-1090, 4)))
+    scraped(server.pod(CANARY_POD), (9, 1, 0), (19, 2, 0))
+    first, second = await look(server, [0, 10], replace(TRIAL, wants_history=True))
+    assert len(first.history) == 1080
+    assert all(i.control == {STABLE_POD: Delta(5, 1)} and not i.trial for i in first.history)
+    assert first.history[-1].end == at(0)
+    assert not second.history
+
+
+async def test_a_failing_query_hurts_only_who_needs_it() -> None:
+    """A histogram that cannot be read is no error for a model without a latency bound, and loses nothing for others."""
+    server = SimulatedPrometheus()
+    for pod in (STABLE_POD, "other-a-7d9c5b8f6d-ccccc"):
+        server.pod(pod).scrapes = [(T0 + 10 * (k - 9) - 1, counts(9 * k, 0, le_100=k, le_inf=9 * k)) for k in range(18)]
+    fast = replace(MODEL, key=("ml", "other"), revisions=("other-a",), serving="other-a", needs_latency=True)
+    fast = replace(fast, windows=frozenset({600.0}))
+    store = EvidenceStore()
+    async with server.client() as client:
+        seen = []
+        for t in range(0, 40, 10):
+            server.refuses = {"latency": 400} if t in (10, 20) else {}
+            seen.append(await store.look([MODEL, fast], at(t), client))
+    assert [s[KEY].state for s in seen] == [DataState.FLOWING] * 4
+    assert [s["ml", "other"].state for s in seen] == [
+        DataState.FLOWING,
+        *[DataState.QUERY_ERROR] * 2,
+        DataState.FLOWING,
+    ]
+    assert seen[1]["ml", "other"].message == "Prometheus refuses the query: refused: latency"
+    assert seen[3]["ml", "other"].windows[600.0] == Delta(9 * 12, 0, {100.0: 12}, 9 * 12)
+
+
+async def test_an_answer_in_part_is_no_answer() -> None:
+    """Half a store's series would look like endpoints that stopped counting."""
+    server = SimulatedPrometheus(warnings=["store 10.0.0.7 did not answer"])
+    scraped(server.pod(STABLE_POD), (-1, 1, 0))
+    (evidence,) = await look(server, [0], MODEL)
+    assert evidence.state is DataState.QUERY_ERROR
+    assert evidence.message == "Prometheus answered in part only: store 10.0.0.7 did not answer"
+
+
+async def test_a_dialect_that_cannot_tell_says_so() -> None:
+    """Errors of a KServe server: not zero, but unknown."""
+    server = SimulatedPrometheus()
+    server.pod(STABLE_POD).scrapes = [(T0 + 10 * k, {"request_predict_seconds_count": 5.0 * k}) for k in range(-9, 2)]
+    model = replace(MODEL, metrics=Metrics(dialect=Dialect.KSERVE), windows=frozenset({60.0}))
+    (evidence,) = await look(server, [0], model)
+    assert evidence.state is DataState.UNSUPPORTED
+    assert "has no counter of errors" in evidence.message
+    assert evidence.windows[60.0].errors is None
+
+
+async def test_nan_is_absent_and_said() -> None:
+    """A NaN is no count; the next number goes on from the one before."""
+    server = SimulatedPrometheus()
+    errors = {0: float("nan"), 1: 7.0}
+    server.pod(STABLE_POD).scrapes = [(T0 + 10 * k - 1, counts(50 + k, errors.get(k, 4.0))) for k in range(-9, 2)]
+    evidence = await look(server, [0, 10], replace(MODEL, windows=frozenset({30.0})))
+    assert evidence[0].message.endswith("; samples that were no number (NaN) are left out: 1")
+    assert [e.windows[30.0].errors for e in evidence] == [0, 3]
+
+
+async def test_values_belong_to_the_revision_of_their_pods() -> None:
+    """PromQL: an average over a revision's pods; one series without labels speaks for all; NaN is no value."""
+    server = SimulatedPrometheus()
+    scraped(server.pod(STABLE_POD), (-1, 1, 0))
+    pods = [STABLE_POD, f"{STABLE}-7d9c5b8f6d-zzzzz", CANARY_POD, "else-7d9c5b8f6d-aaaaa"]
+    values = zip(pods, (0.2, 0.4, float("nan"), 9.0), strict=True)
+    server.series = {
+        "by_pod": [({"namespace": "ml", "pod": pod}, value) for pod, value in values],
+        "whole": [({}, 7.0)],
+        "two": [({"a": "1"}, 7.0), ({"a": "2"}, 7.0)],
+    }
+    (evidence,) = await look(server, [0], replace(MODEL, queries=frozenset(server.series)))
+    assert evidence.values == {("by_pod", STABLE): pytest.approx(0.3), ("whole", ""): 7.0}
+
+
+async def test_envoy_clusters_are_told_by_their_service() -> None:
+    """A gateway that knew the stable cluster before shows all that the canary's got; a restart of it is a reset."""
+    server = SimulatedPrometheus()
+
+    def gateway(cluster: str, *points: tuple[float, float]) -> None:
+        name = {"instance": "10.0.0.9:19000", "job": "envoy", "envoy_cluster_name": cluster}
+        server.endpoints.append(Endpoint(name))
+        server.endpoints[-1].scrapes = [
+            (T0 + t, {"envoy_cluster_upstream_rq_total": n} if n >= 0 else {}) for t, n in points
+        ]
+
+    gateway(f"ml/{STABLE}", *((10 * k - 1, 1000 + 10 * k) for k in range(-9, 3)), (29, 4), (39, 14))
+    gateway(f"ml/{CANARY}/8080", *((10 * k - 1, -1) for k in range(-9, 2)), (19, 3), (29, 2), (39, 5))
+    model = replace(TRIAL, metrics=Metrics(dialect=Dialect.ENVOY), needs_errors=False)
+    closed = [summary(i) for e in await look(server, range(0, 50, 10), model) for i in e.intervals]
+    proxy = "10.0.0.9:19000"
+    assert [(c[3][proxy], c[4][proxy]) for c in closed] == [(3, 20), (2, 4), (3, 10)]
+
+
+async def test_a_store_that_lost_the_lead_catches_up() -> None:
+    """When the status is ahead of what was seen here, another leader went on: the store starts from the status."""
+    server = SimulatedPrometheus()
+    scraped(server.pod(STABLE_POD), *((10 * k - 1, 100 * k, 0) for k in range(30)))
+    scraped(server.pod(CANARY_POD), *((10 * k - 1, 10 * k, 0) for k in range(30)))
+    store = EvidenceStore()
+    await look(server, [0, 10, 20], TRIAL, store)
+    (late,) = await look(server, [200], replace(TRIAL, evidence_time=at(150)), store)
+    assert [summary(i)[:2] for i in late.intervals] == [(150 + 10.0 * k, 160 + 10.0 * k) for k in range(5)]
+
+
+async def test_a_past_that_cannot_be_read_is_given_up() -> None:
+    """Range queries that always fail do not keep a model without evidence for ever."""
+    server = SimulatedPrometheus()
+    scraped(server.pod(STABLE_POD), *((10 * k - 1, 100 * k, 0) for k in range(30)))
+    store = EvidenceStore()
+    async with server.client() as client:
+        answer = client.range
+
+        async def refuse(*_: object, **__: object) -> object:
+            server.refuses = {"inference": 422}
+            try:
+                return await answer("inference", at(0), at(1), 1)
+            finally:
+                server.refuses = {}
+
+        client.range = refuse  # type: ignore[method-assign, assignment]
+        seen = [(await store.look([MODEL], at(t), client))[KEY].state for t in range(0, 50, 10)]
+    assert seen == [DataState.QUERY_ERROR] * 2 + [DataState.NO_TRAFFIC] + [DataState.FLOWING] * 2
+
+
+async def test_what_lacks_is_said_with_its_cure() -> None:
+    """No target, a target that is down, a metric of another name: three sentences."""
+    server = SimulatedPrometheus()
+    (absent,) = await look(server, [0], MODEL)
+    server.pod(STABLE_POD).scrapes = [(T0 + 10 * k - 1, None) for k in range(-9, 1)]
+    (down,) = await look(server, [0], MODEL)
+    server.endpoints[0].scrapes = [(T0 + 10 * k - 1, counts(9, 0)) for k in range(-9, 1)]
+    typo = Metrics(dialect=Dialect.CUSTOM, custom=MetricsSource(requests="typo_total", errors="typo_errors_total"))
+    (wrong,) = await look(server, [0], replace(MODEL, metrics=typo))
+    (nothing,) = await look(server, [0], replace(MODEL, serving="", revisions=()))
+    (no_pods,) = await look(SimulatedPrometheus(), [0], replace(MODEL, pods={}))
+    assert {e.state for e in (absent, down, wrong, nothing, no_pods)} == {DataState.NO_DATA}
+    assert absent.message == (
+        "Prometheus does not scrape the pods of fraud-a (no series inference_requests_total with namespace=ml, "
+        "pod=~fraud-a-.*): check that it discovers pods by prometheus.io annotations or a PodMonitor"
+    )
+    assert "cannot scrape them (up is 0 for fraud-a-7d9c5b8f6d-aaaaa)" in down.message
+    assert "no series typo_total" in wrong.message
+    assert "no revision serves yet" in nothing.message
+    assert "has no pods yet" in no_pods.message
+
+
+def test_instants_are_multiples_of_the_interval() -> None:
+    """Every leader asks at the same instants, old enough that scrapes are stored."""
+    assert evaluation_instant(at(30.5), 10, settle=1) == at(20)
+    assert evaluation_instant(at(31), 10, settle=1) == at(30)
+    assert evaluation_instant(at(0.6), 0.5, settle=0) == at(0.5)
+
+
+STEP = st.tuples(st.integers(0, 30), st.integers(0, 5), st.sampled_from(["ok", "ok", "ok", "miss", "restart"]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    stable=st.lists(STEP, min_size=30, max_size=30),
+    canary=st.lists(STEP, min_size=26, max_size=26),
+    scrape=st.sampled_from([4.0, 7.0, 10.0, 15.0]),
+    handover=st.integers(3, 18),
+)
+async def test_a_restart_changes_no_interval(
+    stable: list[tuple[int, int, str]], canary: list[tuple[int, int, str]], scrape: float, handover: int
+) -> None:
+    """Whatever was missed or restarted: an heir that reads the past closes the same intervals as who saw it all."""
+    server = SimulatedPrometheus()
+    for pod, steps, first in ((STABLE_POD, stable, -40.0), (CANARY_POD, canary, 3.0)):
+        endpoint, n, x = server.pod(pod), 0, 0
+        for k, (requests, errors, what) in enumerate(steps):
+            if what == "restart":
+                n = x = 0
+            n, x = n + requests, x + min(errors, requests)
+            endpoint.scrapes.append((T0 + first + scrape * k, None if what == "miss" else counts(n, x)))
+    instants = [10.0 * k for k in range(20)]
+    whole = await look(server, instants)
+    done = next((i.end for e in reversed(whole[:handover]) for i in e.intervals), None)
+    intervals = [i for e in whole for i in e.intervals]
+    heir = await look(server, instants[handover:], replace(TRIAL, evidence_time=done))
+    assert [i for e in heir for i in e.intervals] == [i for i in intervals if done is None or i.end > done]
