@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+
 from lab import Lab
+from lab.images import default_images
 from lab.process import Child
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,11 +49,14 @@ class Stand:
         self.lab.stop()
 
     def _install(self) -> None:
+        # The images of the examples, as their Dockerfiles would build them.
+        for image, lab_image in (("model-server", "lab/model-server"), ("mlserver", "lab/mlserver")):
+            as_here = default_images()[lab_image]
+            script = Path(as_here.script) if as_here.script else None
+            self.lab.add_image(image, command=as_here.command, script=script, env=as_here.env)
         self.lab.apply(ROOT / "crds")
         for plural in PLURALS:
-            self.lab.kubectl(
-                "wait", "--for=condition=Established", f"crd/{plural}.modeldeployment.io", "--timeout=30s"
-            )
+            self.lab.kubectl("wait", "--for=condition=Established", f"crd/{plural}.modeldeployment.io", "--timeout=30s")
         self.lab.kubectl("create", "namespace", OPERATOR_NAMESPACE)
         self.policy()
 
