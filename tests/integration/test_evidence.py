@@ -23,6 +23,7 @@ from lab.process import Child, wait_until
 from modeldeployment.api.serving import Dialect, Metrics, MetricsSource
 from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interval
 from modeldeployment.metrics import Connection, EvidenceStore, PrometheusClient, Watched, evaluation_instant
+from modeldeployment.metrics.planning import plan
 
 SCRAPE = 0.3
 INTERVAL = 1.0
@@ -333,7 +334,9 @@ async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus
         instant = evaluation_instant(datetime.now(UTC), INTERVAL, SETTLE)
         return {key[1]: await look.look(instant) for key, look in looks.items()}
 
-    while (await all_look())["gone"].state is DataState.NO_DATA:
+    for _ in range(50):
+        if (await all_look())["gone"].state is not DataState.NO_DATA:
+            break
         await asyncio.sleep(0.2)
     gone.refuses = True
     for _ in range(3):
@@ -360,6 +363,11 @@ async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus
     assert "parse error" in seen["asking"].message
     assert seen["busy"].values == {(*value, "busy"): float(busy.truth().requests)}
     assert seen["busy"].windows[10.0].requests == 15
+
+    every = [replace(m, metrics=Metrics(dialect=d)) for m in models[:1] for d in Dialect if d is not Dialect.CUSTOM]
+    async with PrometheusClient(Connection(prometheus.url)) as client:
+        for query in plan([replace(m, needs_latency=True) for m in every]).queries():
+            await client.instant(query, datetime.now(UTC))  # raises if Prometheus cannot parse it
 
     prometheus.child.kill()
     lost = (await all_look())["busy"]

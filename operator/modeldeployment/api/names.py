@@ -21,6 +21,7 @@ ANNOTATION_REPLICAS: Final = f"{GROUP}/wanted-replicas"
 
 FIELD_MANAGER: Final = "modeldeployment-operator"
 FIELD_MANAGER_PERSON: Final = "kubectl-model"
+"""Prefix of the managers of what a person says by `kubectl model`: one for each field, so that none takes another's."""
 
 SERVICE_PORT: Final = 80
 """Port of each revision's Service; the router sends there."""

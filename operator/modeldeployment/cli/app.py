@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from modeldeployment.cli import operator
+from modeldeployment import __version__
+from modeldeployment.cli import operator, verbs
+from modeldeployment.cli import status as show
 
 app = typer.Typer(
     help="Ships model versions on Kubernetes by evidence, and takes bad ones back.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
-app.command("operator")(operator.operator)
+for verb in (show.status, verbs.pause, verbs.resume, verbs.abort, verbs.promote, verbs.retry, operator.operator):
+    app.command()(verb)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
 
 
 @app.callback()
-def _verbs() -> None:
-    """A group, even while there is one verb only."""
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Shows the version.")
+    ] = False,
+) -> None:
+    """Ships model versions on Kubernetes by evidence, and takes bad ones back."""
 
 
 def main() -> None:

@@ -10,12 +10,11 @@ import socket
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any
 
-from kubernetes.aio import client, config
+from kubernetes.aio import client
 
 from modeldeployment import __version__
-from modeldeployment.controller import leader, watches, web
+from modeldeployment.controller import connect, leader, watches, web
 from modeldeployment.controller.fleet import Fleet
 from modeldeployment.controller.kube import Kube
 from modeldeployment.controller.policy import Policy
@@ -50,12 +49,7 @@ class Options:
 
 async def run(options: Options) -> int:
     """Runs until told to stop (0) or until the Lease is lost or the watches end (1): then a restart starts clean."""
-    configuration = client.Configuration()
-    generated: Any = config  # generated code without types
-    try:
-        generated.load_incluster_config(client_configuration=configuration)
-    except config.ConfigException:
-        await generated.load_kube_config(client_configuration=configuration)
+    configuration = await connect.configuration()
     configuration.retries = 3  # of reads, on connection errors and 5xx
     async with client.ApiClient(configuration) as api:
         return await _Operator(options, configuration, api).run()

@@ -68,11 +68,11 @@ class Kube:
         path = resource.path(body["metadata"].get("namespace"))
         return await self._write("POST", resource, path, body, "application/json")
 
-    async def apply(self, resource: Resource, body: JSON) -> JSON:
-        """Server-side apply under the operator's field manager; what it owns it takes back."""
+    async def apply(self, resource: Resource, body: JSON, manager: str = names.FIELD_MANAGER) -> JSON:
+        """Server-side apply under a field manager; what it owns it takes back."""
         metadata = body["metadata"]
         path = resource.path(metadata.get("namespace"), metadata["name"])
-        return await self._write("PATCH", resource, path, body, "application/apply-patch+yaml", force="true")
+        return await self._write("PATCH", resource, path, body, "application/apply-patch+yaml", manager, force="true")
 
     async def merge(self, resource: Resource, namespace: str, name: str, body: JSON) -> JSON:
         """JSON merge patch."""
@@ -109,11 +109,18 @@ class Kube:
                 raise
 
     async def _write(
-        self, verb: str, resource: Resource, path: str, body: Any, content_type: str, **query: str
+        self,
+        verb: str,
+        resource: Resource,
+        path: str,
+        body: Any,
+        content_type: str,
+        field_manager: str = names.FIELD_MANAGER,
+        **query: str,
     ) -> JSON:
         if not self._may_write():
             raise NotLeaderError(f"{verb} {path} not sent: the Lease is not held any more")
-        manager = {} if verb == "DELETE" else {"fieldManager": names.FIELD_MANAGER}
+        manager = {} if verb == "DELETE" else {"fieldManager": field_manager}
         return await self._request(
             verb, resource, path, query={**manager, **query}, body=body, content_type=content_type
         )

@@ -224,6 +224,9 @@ class Counters:
                 return None
             self._jobs[revision, pod, instance] = job
             targets[endpoint] = Target(seen, seen, dict(snapshot.readings[revision, endpoint]))
+            if other is not None:
+                del targets[pod, instance, first]
+                targets[endpoint].base, targets[endpoint].pending = other.base, other.pending
             return targets[endpoint]
         targets[endpoint] = Target(0.0, self._base(revision, endpoint, seen, created))
         return targets[endpoint]

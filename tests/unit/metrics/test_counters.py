@@ -127,7 +127,9 @@ def test_two_jobs_that_scrape_one_address_count_once() -> None:
     assert counters.observe(snapshot(110, {b: {REQUESTS: 15.0}, a: {REQUESTS: 15.0}})) == {REV: {REQUESTS: 5}}
     later = 110 + OTHER_JOB_AFTER + 5
     assert counters.observe(snapshot(later, {b: {REQUESTS: 40.0}})) == {}
-    assert counters.observe(snapshot(later + 10, {b: {REQUESTS: 42.0}})) == {REV: {REQUESTS: 2}}
+    both: dict[Endpoint, dict[Slot, float]] = {b: {REQUESTS: 42.0}, a: {REQUESTS: 42.0}}
+    assert counters.observe(snapshot(later + 10, both)) == {REV: {REQUESTS: 2}}
+    assert counters.take(REV).pods == {POD: {REQUESTS: 7}}
 
 
 def test_a_pod_without_up_is_scraped_when_it_is_read() -> None:

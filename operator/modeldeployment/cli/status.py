@@ -1,0 +1,45 @@
+"""`kubectl model status NAME`: who serves, who is on trial, what is waited for, what was decided."""
+
+from __future__ import annotations
+
+import typer
+
+from modeldeployment.api.conditions import find
+from modeldeployment.api.modeldeployment import ModelDeploymentStatus
+from modeldeployment.api.status import RevisionStatus
+from modeldeployment.cli.cluster import Context, Name, Namespace, on
+
+
+def status(name: Name, namespace: Namespace = None, context: Context = None) -> None:
+    """Shows one ModelDeployment."""
+    typer.echo(render(name, on(name, namespace, context, lambda target: target.status())))
+
+
+def render(name: str, shown: ModelDeploymentStatus) -> str:
+    """The status as a person reads it."""
+    progressing = find(shown.conditions, "Progressing")
+    lines = [f"{name}  {shown.health.value}  {progressing.reason if progressing else 'not looked at yet'}"]
+    if progressing:
+        lines.append(f"  {progressing.message}")
+    for role in ("stable", "canary", "previous"):
+        seen: RevisionStatus | None = getattr(shown, role)
+        if seen:
+            weight = "no route" if seen.weight is None else f"{seen.weight}%"
+            moving = "" if seen.weight == seen.wanted_weight else f" (wanted {seen.wanted_weight}%)"
+            pods = f"{seen.ready_replicas} of {seen.replicas} pods Ready"
+            lines.append(f"├── {role:<9}{seen.version:<16}{weight}{moving}, {pods}  {seen.revision}")
+    if shown.rollout and shown.rollout.rules:
+        lines.append("├── rules")
+        lines += [f"│   ├── {rule.verdict.value:<13}{rule.message}" for rule in shown.rollout.rules]
+    if shown.objectives:
+        lines.append("├── objectives of the version that serves")
+        lines += [
+            f"│   ├── {o.verdict.value:<13}{o.name}: {o.value or o.reason} ({o.bound}; {o.samples:,} requests)"
+            for o in shown.objectives
+        ]
+    if shown.decisions:
+        lines.append("└── decisions")
+        lines += [
+            f"    ├── {d.time:%Y-%m-%d %H:%M:%S}  {d.effect:<20}{d.version:<16}{d.message}" for d in shown.decisions
+        ]
+    return "\n".join(lines)
