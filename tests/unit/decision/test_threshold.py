@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeldeployment.decision.sequential import Counts, Interval, Verdict
-from modeldeployment.decision.threshold import Counting, ThresholdPlan, ThresholdState
+from modeldeployment.api.rollout import Counting
+from modeldeployment.api.status import Verdict
+from modeldeployment.decision.sequential import Counts, Interval
+from modeldeployment.decision.threshold import ThresholdPlan, ThresholdState
 
 BAD = Interval({"a": Counts(60, 3, 3), "b": Counts(40, 0, 0)})
 GOOD = Interval({"a": Counts(100, 1, 1)})
