@@ -290,7 +290,8 @@ class Fleet:
     def _tell(self, entry: Entry, record: DecisionRecord) -> None:
         """A decision as an Event, a log line and a count."""
         type_: Literal["Normal", "Warning"] = "Warning" if record.effect in WARNINGS else "Normal"
-        self._recorder.tell(entry.obj, type_, record.effect, f"{record.version}: {record.message}", record.time)
+        note = record.message if record.version in record.message else f"{record.version}: {record.message}"
+        self._recorder.tell(entry.obj, type_, record.effect, note, record.time)
         self._telemetry.decisions.labels(record.effect).inc()
         _LOG.info("decision", extra={"model": "/".join(entry.key), "decision": record.to_json()})
 

@@ -27,6 +27,8 @@ CREATED_GRAIN: Final = 1.0
 """Kubernetes cuts times to whole seconds: a pod created at 5.9 s says 5 s."""
 OTHER_JOB_AFTER: Final = 300.0
 """Seconds after which another job's copy of the same endpoint is taken, the first having vanished (a job renamed)."""
+STUCK_AFTER: Final = 75.0
+"""Seconds after which an endpoint that is scraped no more, and has not vanished either, holds no interval up."""
 FORGET_AFTER: Final = 86_400.0
 """Seconds after which an endpoint that vanished, and whose pod is gone, is forgotten."""
 
@@ -98,6 +100,7 @@ class Counters:
         self._scraped: dict[Endpoint, tuple[frozenset[Indicator], float]] = {}
         self._jobs: dict[tuple[str, str, str], str] = {}
         self._instant = known_from
+        self._live: set[Endpoint] = set()
 
     def observe(
         self,
@@ -134,8 +137,14 @@ class Counters:
         return gained
 
     def fresh(self, revision: str) -> bool:
-        """Whether some endpoint of the revision was scraped since its differences were taken last."""
-        return any(target.fresh for target in self.targets.get(revision, {}).values())
+        """Whether every live endpoint of the revision was scraped since its differences were taken last.
+
+        Were one enough, a lone canary's counts would always be newer than those of stable's many pods, and an
+        incident that both have would look like the canary's (ADR 0003).
+        """
+        targets = self.targets.get(revision, {})
+        live = [target.fresh for endpoint, target in targets.items() if endpoint in self._live]
+        return all(live) and any(target.fresh for target in targets.values())
 
     def take(self, revision: str) -> Taken:
         """Hands out the differences of a revision, and begins new ones."""
@@ -275,12 +284,14 @@ class Counters:
         return endpoint[0].startswith(f"{revision}-") and bool(self._scraped)
 
     def _remember(self, snapshot: Snapshot) -> None:
+        unscraped = {endpoint for _, endpoint in snapshot.readings if endpoint not in snapshot.scrapes}
+        scraped = {e for e, seen in snapshot.scrapes.items() if seen and snapshot.instant - seen <= STUCK_AFTER}
+        self._live = scraped | unscraped
         for endpoint, seen in snapshot.scrapes.items():
             if seen:
                 self._scraped[endpoint] = (snapshot.indicators, seen)
-        for _, endpoint in snapshot.readings:
-            if endpoint not in snapshot.scrapes:
-                self._scraped[endpoint] = (snapshot.indicators, snapshot.instant)
+        for endpoint in unscraped:
+            self._scraped[endpoint] = (snapshot.indicators, snapshot.instant)
         self._instant = snapshot.instant
 
 

@@ -233,3 +233,27 @@ def test_the_sum_of_differences_is_the_truth(events: list[tuple[str, int, int, i
     assert counted == {slot: value for slot, value in truth.items() if value}
     handed = counters.take(REV).pods
     assert {slot: sum(p.get(slot, 0) for p in handed.values()) for slot in counted} == counted
+
+
+def test_an_interval_waits_for_every_live_pod() -> None:
+    """One pod scraped anew is not enough while another live one is not; one that vanished holds nothing up."""
+    counters = Counters(0.0)
+    first, second = ("fraud-1-a", "a", "pods"), ("fraud-1-b", "b", "pods")
+
+    def look(instant: float, **scrapes: float) -> None:
+        endpoints = {"a": first, "b": second}
+        snapshot = Snapshot(instant, frozenset({Indicator.REQUESTS}))
+        for name, seen in scrapes.items():
+            snapshot.scrapes[endpoints[name]] = seen
+            snapshot.readings["fraud-1", endpoints[name]] = {Indicator.REQUESTS: instant}
+        counters.observe(snapshot)
+
+    look(10, a=9, b=10)
+    counters.take("fraud-1")
+    look(20, a=19, b=10)
+    assert not counters.fresh("fraud-1"), "b was not scraped since: its counts are older than a's"
+    look(22, a=19, b=20)
+    assert counters.fresh("fraud-1"), "both were scraped since"
+    counters.take("fraud-1")
+    look(30, a=29)
+    assert counters.fresh("fraud-1"), "b is gone, and holds nothing up"
