@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from modeldeployment.api.objectives import Objective
-from modeldeployment.api.status import DecisionRecord
+from modeldeployment.api.status import DecisionRecord, ModelDeploymentStatus
 from modeldeployment.controller.effects import Effects
 from modeldeployment.controller.entry import Entry
 from modeldeployment.controller.kube import ApiError, Kube, NotLeaderError
@@ -248,6 +248,10 @@ class Fleet:
         fresh = await self._kube.get(MODEL_DEPLOYMENTS, *entry.key)
         self._store.put(MODEL_DEPLOYMENTS, fresh)
         entry.adopt(fresh)
+        if ModelDeploymentStatus.model_validate(fresh.get("status") or {}) != entry.written:
+            _LOG.warning("somebody else wrote the status: going on from that", extra={"model": "/".join(entry.key)})
+            entry.reset()
+            self._evidence.forget(entry.key)
 
     async def _decide(self, entry: Entry) -> None:
         """Decide, store the decision, then apply it."""
@@ -263,7 +267,9 @@ class Fleet:
             entry.adopt(stored)
             self._store.put(MODEL_DEPLOYMENTS, stored)
         entry.status, entry.memory = decision.status, decision.memory
-        entry.unused, entry.history = (), ()
+        entry.unused = ()
+        if entry.memory.states or not entry.status.canary:
+            entry.history = ()
         entry.weights = dict(view.route.weights)
         for record in decision.records:
             self._tell(entry, record)

@@ -6,13 +6,13 @@ reads them from there and goes on from `evidenceTime`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from modeldeployment.api.quantities import fraction, seconds
 from modeldeployment.api.rollout import Judge, Sequential, Threshold
-from modeldeployment.api.status import RolloutStatus
+from modeldeployment.api.status import RevisionStatus, RolloutStatus
 from modeldeployment.decision import sequential, threshold
 from modeldeployment.decision.counting import count_arm, edges_of
 from modeldeployment.decision.dispersion import Dispersion
@@ -52,14 +52,17 @@ def feed(view: View, memory: Memory) -> tuple[RolloutStatus | None, Memory]:
     if rollout is None or view.status.stable is None:
         return rollout, Memory()
     rules = trial_rules(view.spec, view.default_objectives)
-    memory = _recall(view, rollout, rules, memory)
-    states, notes = dict(memory.states), dict(memory.notes)
     on_trial = view.status.canary or view.status.stable
-    for interval in view.evidence.intervals:
-        if interval.end <= (rollout.evidence_time or rollout.promotion_time or rollout.start_time):
-            continue
-        if on_trial.wanted_weight == 0 and rollout.evidence_time is None:
-            continue  # before its first weight there is nothing to judge, and nothing to spend
+    intervals = _usable(view, rollout, on_trial)
+    settled = rollout.weight_time is None and on_trial.wanted_weight > 0 and view.weights_applied
+    if settled:
+        rollout = rollout.model_copy(update={"weight_time": view.now})
+    memory = _recall(view, rollout, rules, memory)
+    if not memory.states and not intervals:
+        return rollout, memory  # the tests begin with the first evidence, and with what stable did before it
+    memory = memory if memory.states else _begin(view, rollout, rules)
+    states, notes = dict(memory.states), dict(memory.notes)
+    for interval in intervals:
         for rule in rules:
             states[rule.name], notes[rule.name] = _interval(view, rollout, rule, states[rule.name], interval)
         rollout = rollout.model_copy(update={"evidence_time": interval.end})
@@ -67,10 +70,17 @@ def feed(view: View, memory: Memory) -> tuple[RolloutStatus | None, Memory]:
         state = states[rule.name]
         if isinstance(state, QueryState):
             states[rule.name] = state.look(_value(view, rollout, rule), view.now)
-    if rollout.weight_time is None and on_trial.wanted_weight > 0 and view.weights_applied:
-        rollout = rollout.model_copy(update={"weight_time": view.now})
+    if settled:
         states = {name: state.begin_step() for name, state in states.items()}
     return rollout, Memory(memory.key, states, notes)
+
+
+def _usable(view: View, rollout: RolloutStatus, on_trial: RevisionStatus) -> list[Interval]:
+    """The new intervals in which the revision on trial was to have traffic."""
+    if on_trial.wanted_weight == 0 and rollout.evidence_time is None:
+        return []  # before its first weight there is nothing to judge, and nothing to spend
+    since = rollout.evidence_time or rollout.promotion_time or rollout.start_time
+    return [interval for interval in view.evidence.intervals if interval.end > since]
 
 
 def plan(view: View, rollout: RolloutStatus) -> sequential.Plan:
@@ -117,10 +127,25 @@ def _value(view: View, rollout: RolloutStatus, rule: Rule) -> float | None:
     return values.get((rule.query, "")) if own is None and rollout.promotion_time else own
 
 
-def _recall(view: View, rollout: RolloutStatus, rules: Iterable[Rule], memory: Memory) -> Memory:
-    """The tests of this trial: those alive, else from the status, else new."""
+def _recall(view: View, rollout: RolloutStatus, rules: tuple[Rule, ...], memory: Memory) -> Memory:
+    """The tests of this trial: those alive, else from the status; none where neither has any."""
+    if memory.states and memory.key == _key(view, rollout, rules):
+        return memory
+    return _begin(view, rollout, rules) if any(rule.state for rule in rollout.rules) else Memory()
+
+
+def _begin(view: View, rollout: RolloutStatus, rules: tuple[Rule, ...]) -> Memory:
+    """The tests as the status has them, and new ones for the rest."""
     length = plan(view, rollout)
-    key = (
+    stored = {rule.name: rule.state for rule in rollout.rules}
+    states = {rule.name: _restore(view, rollout, rule, length, stored.get(rule.name, "")) for rule in rules}
+    return Memory(_key(view, rollout, rules), states)
+
+
+def _key(view: View, rollout: RolloutStatus, rules: tuple[Rule, ...]) -> tuple[object, ...]:
+    """What makes a trial the same one, judged the same way."""
+    length = plan(view, rollout)
+    return (
         rollout.revision,
         rollout.start_time,
         rollout.promotion_time,
@@ -128,10 +153,6 @@ def _recall(view: View, rollout: RolloutStatus, rules: Iterable[Rule], memory: M
         length,
         *rules,
     )
-    if memory.key == key:
-        return memory
-    stored = {rule.name: rule.state for rule in rollout.rules}
-    return Memory(key, {rule.name: _restore(view, rollout, rule, length, stored.get(rule.name, "")) for rule in rules})
 
 
 def _restore(view: View, rollout: RolloutStatus, rule: Rule, length: sequential.Plan, stored: str) -> State:

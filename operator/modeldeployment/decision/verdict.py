@@ -23,6 +23,12 @@ def verdict(view: View, rollout: RolloutStatus, memory: Memory) -> RolloutStatus
             "no objective and no rollbackOn says what good is: add spec.objectives, or have them in the ModelPolicy"
         )
         return _with(rollout, Verdict.INCONCLUSIVE, "NoObjectives", nothing, ())
+    evidence = view.evidence
+    if not memory.states:
+        flows = evidence.state is DataState.FLOWING
+        reason = "NotEnoughEvidence" if flows else evidence.state.value
+        message = "waiting for the first interval of evidence" if flows else evidence.message
+        return _with(rollout, Verdict.INCONCLUSIVE, reason, message, ())
     each = _each(view, rollout, memory)
     judged = tuple(
         RuleStatus(
@@ -33,7 +39,6 @@ def verdict(view: View, rollout: RolloutStatus, memory: Memory) -> RolloutStatus
         )
         for rule in rules
     )
-    evidence = view.evidence
     if evidence.state is not DataState.FLOWING:
         return _with(rollout, Verdict.INCONCLUSIVE, evidence.state.value, evidence.message, judged)
     failed = [r for r, rule in zip(judged, rules, strict=True) if r.verdict is Verdict.FAIL and rule.rolls_back]
