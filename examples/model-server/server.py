@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import signal
 import sys
 import time
@@ -54,7 +53,7 @@ class Faults:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._begin = time.monotonic() + settings.fault_after_seconds
-        self._random = random.Random(0)  # the same faults in every run
+        self._owed = 0.0  # of one error: a rate of 0.2 fails every fifth request, so a demo has no luck in it
 
     async def inject(self) -> None:
         """Delays, then raises RuntimeError, as often as the settings say."""
@@ -62,7 +61,9 @@ class Faults:
             return
         if self._settings.fault_latency_ms:
             await asyncio.sleep(self._settings.fault_latency_ms / 1000)
-        if self._random.random() < self._settings.fault_error_rate:
+        self._owed += self._settings.fault_error_rate
+        if self._owed >= 1 - 1e-9:
+            self._owed -= 1
             raise RuntimeError("injected fault (FAULT_ERROR_RATE)")
 
     async def crash_when_asked(self) -> None:

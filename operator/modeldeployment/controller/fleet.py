@@ -30,6 +30,7 @@ from modeldeployment.controller.resources import MODEL_DEPLOYMENTS
 from modeldeployment.controller.store import Key, Store
 from modeldeployment.controller.telemetry import Telemetry
 from modeldeployment.decision.decide import decide
+from modeldeployment.decision.evidence import DataState
 from modeldeployment.metrics import EvidenceStore, evaluation_instant
 
 _LOG = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ RETRY_SECONDS = 2.0
 """After a refused or failed write a model is looked at again this soon."""
 CLOCK_SECONDS = 1.0
 """Models with a clock running (deadlines, waiting for pods) are looked at this often at least."""
+_MEASURED = frozenset({DataState.FLOWING, DataState.NO_TRAFFIC})
 WARNINGS = frozenset(
     {
         "RolledBack",
@@ -202,7 +204,7 @@ class Fleet:
         began = time.perf_counter()
         defaults, steady = self._defaults(), self._policy.steady_seconds
         watched = [watched_of(entry, self._store, defaults, steady) for entry in entries]
-        prometheus = self._policy.prometheus
+        prometheus, found = self._policy.prometheus, {}
         if prometheus is not None:
             found = await self._evidence.look(watched, instant, prometheus)
             for entry in entries:
@@ -212,8 +214,8 @@ class Fleet:
                     entry.history = evidence.history or entry.history
                     entry.evidence = replace(evidence, intervals=(), history=())
         await self._each(entries, self._decide)
-        self._telemetry.ticks.inc()
-        self._telemetry.tick_seconds.observe(time.perf_counter() - began)
+        measured = sum(evidence.state in _MEASURED for evidence in found.values())
+        self._telemetry.looked("steady" if interval == steady else "trial", measured, time.perf_counter() - began)
 
     async def _each(self, entries: Iterable[Entry], do: Callable[[Entry], Awaitable[None]]) -> None:
         """Every entry for itself: what fails for one is told and tried again, and keeps nobody else."""

@@ -19,7 +19,17 @@ class Telemetry:
         self.registry = registry = CollectorRegistry()
         prefix = "modeldeployment"
         self.tick_seconds = Histogram(
-            f"{prefix}_tick_seconds", "Time of one look at a cohort of models.", buckets=_SECONDS, registry=registry
+            f"{prefix}_tick_seconds",
+            "Time of one look at all models with an interval; cohort is steady or trial.",
+            ["cohort"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.tick_models = Gauge(
+            f"{prefix}_tick_models", "Models that the last look had evidence of.", ["cohort"], registry=registry
+        )
+        self.tick_time = Gauge(
+            f"{prefix}_tick_timestamp_seconds", "When the last look ended.", ["cohort"], registry=registry
         )
         self.tick_late_seconds = Histogram(
             f"{prefix}_tick_late_seconds", "How late a look began.", buckets=_SECONDS, registry=registry
@@ -54,6 +64,13 @@ class Telemetry:
             ["namespace", "name", "role"],
             registry=registry,
         )
+
+    def looked(self, cohort: str, models: int, seconds: float) -> None:
+        """A look that ended: models it had evidence of, and how long it took."""
+        self.ticks.inc()
+        self.tick_seconds.labels(cohort).observe(seconds)
+        self.tick_models.labels(cohort).set(models)
+        self.tick_time.labels(cohort).set_to_current_time()
 
     def show(self, namespace: str, name: str, status: ModelDeploymentStatus) -> None:
         """A model's gauges, after a look."""

@@ -93,11 +93,10 @@ def _no_traffic(model: Watched, state: ModelState, snapshot: Snapshot, stale_aft
     last = state.last_traffic.get(model.subject)
     if last is not None and snapshot.instant - last <= stale_after:
         return None
-    since = state.counters.known_from if last is None else last
+    lately = "yet" if last is None else f"for {say_duration(snapshot.instant - last)}"
     return (
         DataState.NO_TRAFFIC,
-        f"{model.subject} is scraped and had no request for {say_duration(snapshot.instant - since)}: "
-        "check that clients send to the route, and its weight",
+        f"{model.subject} is scraped and had no request {lately}: check that clients send to the route, and its weight",
     )
 
 
