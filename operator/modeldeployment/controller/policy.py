@@ -5,18 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 import pydantic
 
 from modeldeployment.api.base import JSON
-from modeldeployment.api.modelpolicy import ModelPolicySpec
+from modeldeployment.api.conditions import Condition, find, set_condition
+from modeldeployment.api.modelpolicy import ModelPolicySpec, ModelPolicyStatus
 from modeldeployment.api.quantities import seconds
-from modeldeployment.controller.kube import ApiError, Kube
+from modeldeployment.controller.kube import ApiError, Kube, NotLeaderError
 from modeldeployment.controller.resources import MODEL_POLICIES, SECRETS
 from modeldeployment.controller.store import Store
-from modeldeployment.metrics import Connection, PrometheusClient, connection
+from modeldeployment.metrics import Connection, PrometheusClient, QueryRecord, connection
 
 _LOG = logging.getLogger(__name__)
 POLICY = ("", "default")
@@ -27,9 +28,10 @@ SECRET_EVERY = timedelta(minutes=1)
 class Policy:
     """The policy of the cluster as it stands. `problem` says why there is no Prometheus to ask, if so."""
 
-    def __init__(self, store: Store, kube: Kube, observer: Any) -> None:
+    def __init__(self, store: Store, kube: Kube, observer: Callable[[QueryRecord], None]) -> None:
         self._store, self._kube, self._observer = store, kube, observer
         self._connection: Connection | None = None
+        self._outcome = ""
         self._read_at: datetime | None = None
         self._read_of = ""
         self.spec: ModelPolicySpec | None = None
@@ -52,7 +54,17 @@ class Policy:
         return self._store.get(MODEL_POLICIES, POLICY)
 
     async def refresh(self, now: datetime) -> None:
-        """Reads policy and Secret if they may have changed. Never raises: `problem` says what is wrong."""
+        """Reads policy and Secret if they may have changed, and says in its status whether Prometheus answers.
+
+        Never raises: `problem` says what is wrong.
+        """
+        await self._read(now)
+        try:
+            await self._report(now)
+        except (ApiError, NotLeaderError, OSError, TimeoutError) as error:
+            _LOG.warning("status of the policy not written", extra={"error": str(error)})
+
+    async def _read(self, now: datetime) -> None:
         obj = self.object
         version = obj["metadata"]["resourceVersion"] if obj else ""
         if version == self._read_of and self._read_at and now - self._read_at < SECRET_EVERY:
@@ -88,8 +100,45 @@ class Policy:
         except (binascii.Error, UnicodeDecodeError) as error:
             raise ValueError(f"spec.prometheus.secretRef: {error}") from error
 
+    def _observe(self, record: QueryRecord) -> None:
+        self._outcome = record.outcome
+        self._observer(record)
+
+    async def _report(self, now: datetime) -> None:
+        """The condition PrometheusReachable, when it changes."""
+        obj = self.object
+        if obj is None or not (self.problem or self._outcome):
+            return
+        if self.problem:
+            status, reason, message = "False", "PolicyNotUsable", self.problem
+        elif self._outcome == "ok":
+            status, reason, message = "True", "QueriesAnswered", "Prometheus answers"
+        else:
+            words = "".join(word.capitalize() for word in self._outcome.split("_"))
+            status, reason, message = "False", f"Query{words}", f"the last query failed: {self._outcome}"
+        wanted = Condition.model_validate(
+            {
+                "type": "PrometheusReachable",
+                "status": status,
+                "reason": reason,
+                "message": message,
+                "observedGeneration": obj["metadata"]["generation"],
+                "lastTransitionTime": now,
+            }
+        )
+        known = ModelPolicyStatus.model_validate(obj.get("status") or {})
+        old = find(known.conditions, wanted.type)
+        same = old and (old.status, old.reason, old.observed_generation) == (
+            wanted.status,
+            wanted.reason,
+            wanted.observed_generation,
+        )
+        if not same:
+            told = ModelPolicyStatus(conditions=set_condition(known.conditions, wanted))
+            self._store.put(MODEL_POLICIES, await self._kube.put_status(MODEL_POLICIES, obj, told.to_json()))
+
     async def _use(self, wanted: Connection | None) -> None:
         old, self._connection = self.prometheus, wanted
-        self.prometheus = PrometheusClient(wanted, observer=self._observer) if wanted else None
+        self.prometheus = PrometheusClient(wanted, observer=self._observe) if wanted else None
         if old is not None:
             await old.aclose()

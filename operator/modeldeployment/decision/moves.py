@@ -71,7 +71,8 @@ def weigh(view: View, weight: int) -> ModelDeploymentStatus:
 def to_step(view: View, step: int, effect: str, message: str) -> Move:
     status = view.status
     assert status.rollout and status.canary
-    rollout = status.rollout.model_copy(update={"step": step})
+    # Each step asks for more pods, so the clock of the progress deadline starts anew: only evidence gets here.
+    rollout = status.rollout.model_copy(update={"step": step, "unavailable_since": None, "unavailable_seconds": 0})
     record = view.record(status.canary, effect, message)
     return Move(changed(status, rollout=rollout), "CanaryRunning", message, record=record, settles=False)
 

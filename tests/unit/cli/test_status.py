@@ -1,0 +1,51 @@
+"""`kubectl model status`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from typer.testing import CliRunner
+
+from modeldeployment.api.conditions import Condition
+from modeldeployment.api.modeldeployment import ModelDeploymentStatus
+from modeldeployment.api.status import DecisionRecord, Health, RevisionStatus
+from modeldeployment.cli.app import app
+from modeldeployment.cli.status import render
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+def test_it_says_who_serves_and_what_is_waited_for() -> None:
+    """State, message, weights as seen and as wanted, pods and decisions are all there."""
+    progressing = Condition(
+        type="Progressing",
+        status="True",
+        reason="CanaryRunning",
+        message="waiting for evidence",
+        observed_generation=1,
+        last_transition_time=NOW,
+    )
+    status = ModelDeploymentStatus(
+        health=Health.OK,
+        conditions=(progressing,),
+        stable=RevisionStatus(revision="fraud-1", version="1.3", weight=100, wanted_weight=90, replicas=2),
+        canary=RevisionStatus(revision="fraud-2", version="1.4", weight=0, wanted_weight=10, ready_replicas=1),
+        decisions=(DecisionRecord(time=NOW, revision="fraud-2", version="1.4", effect="WeightRaised", message="10%"),),
+    )
+    text = render("fraud", status)
+    assert "fraud  OK  CanaryRunning" in text
+    assert "waiting for evidence" in text
+    assert "100% (wanted 90%), 0 of 2 pods Ready" in text
+    assert "2026-11-25 12:00:00  WeightRaised" in text
+
+
+def test_a_model_nobody_looked_at_yet_is_said_to_be_so() -> None:
+    """Before the first look there is one line, not a stack trace."""
+    assert render("fraud", ModelDeploymentStatus()) == "fraud  Unknown  not looked at yet"
+
+
+def test_every_verb_has_a_help_text() -> None:
+    """`--help` lists each verb with what it does."""
+    shown = CliRunner().invoke(app, ["--help"]).output
+    for verb in ("status", "pause", "resume", "abort", "promote", "retry", "operator"):
+        assert f"  {verb} " in shown, f"{verb} is missing in --help"
