@@ -111,7 +111,7 @@ class Policy:
             return
         if self.problem:
             status, reason, message = "False", "PolicyNotUsable", self.problem
-        elif self._outcome == "ok":
+        elif self._outcome in ("ok", "bad_query"):  # it answered
             status, reason, message = "True", "QueriesAnswered", "Prometheus answers"
         else:
             words = "".join(word.capitalize() for word in self._outcome.split("_"))
