@@ -67,6 +67,16 @@ def give_up_waiting(view: View) -> Move | None:
             return Move(view.status, "Inconclusive", f"{message}; held at this weight", "Unknown")
 
 
+def wait_for_metrics(view: View) -> Move | None:
+    """Ready, but nobody sees it yet: the first traffic waits until Prometheus scrapes the canary's pods."""
+    canary, rollout = view.status.canary, view.status.rollout
+    if not (canary and rollout) or rollout.step > 0 or canary.wanted_weight > 0 or view.trial_is_seen:
+        return None
+    if view.workload(canary.revision).ready < view.pods_for(view.step_weight(0)):
+        return None
+    return Move(view.status, "WaitingForMetrics", f"Ready, no traffic before it can be judged: {view.evidence.message}")
+
+
 def raise_weight(view: View) -> Move | None:
     """Enough Ready pods for the next weight, and a router that takes it."""
     canary, rollout = view.status.canary, view.status.rollout

@@ -37,6 +37,7 @@ MOVES: tuple[Callable[[View], Move | None], ...] = (
     forward.start_canary,
     forward.promote_by_person,
     forward.give_up_waiting,
+    forward.wait_for_metrics,
     forward.raise_weight,
     forward.wait_for_pods,
     forward.wait_for_router,

@@ -10,6 +10,7 @@ from datetime import datetime
 from modeldeployment.api.modeldeployment import ModelDeploymentSpec, SuspendMode
 from modeldeployment.api.objectives import Objective
 from modeldeployment.api.rollout import OverrideAction
+from modeldeployment.api.serving import Dialect, SeriesIdentity
 from modeldeployment.api.status import (
     DECISIONS_MAX,
     QUARANTINED_MAX,
@@ -23,6 +24,7 @@ from modeldeployment.api.status import (
 )
 from modeldeployment.decision.evidence import Evidence, Revision, Route, RouteState, Workload
 
+_BY_PROXY = (Dialect.ENVOY, Dialect.ISTIO)
 DRAINING_MAX = 8
 FULL = 100
 
@@ -88,6 +90,18 @@ class View:
         wanted = {r.revision: r.wanted_weight for r in roles(self.status) if r.wanted_weight}
         seen = {revision: weight for revision, weight in self.route.weights.items() if weight}
         return self.route.state is RouteState.PROGRAMMED and wanted == seen
+
+    @property
+    def trial_is_seen(self) -> bool:
+        """Whether the evidence can tell of the revision on trial: its pods were scraped since the trial began.
+
+        A mesh or a proxy has no series of it before its first request, so there nothing can be asked for.
+        """
+        metrics, rollout = self.spec.serving.metrics, self.status.rollout
+        by_pod = metrics.custom.identity is SeriesIdentity.POD if metrics.custom else metrics.dialect not in _BY_PROXY
+        if not by_pod or rollout is None:
+            return True
+        return self.evidence.data_age is not None and self.evidence.time > rollout.start_time
 
     @property
     def frozen(self) -> bool:
