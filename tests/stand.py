@@ -72,7 +72,14 @@ class Stand:
             }
         )
 
-    def operator(self, name: str = "operator", *, kubeconfig: Path | None = None, lease_seconds: int = 4) -> Child:
+    def operator(
+        self,
+        name: str = "operator",
+        *,
+        kubeconfig: Path | None = None,
+        lease_seconds: int = 4,
+        relist_seconds: float = 180,
+    ) -> Child:
         """Starts an operator process; again under the same name after it was killed."""
         port = self._ports.setdefault(name, FIRST_PORT + len(self._ports))
         child = self.lab.process(
@@ -86,6 +93,7 @@ class Stand:
                 f"--host={self.lab.host}",
                 f"--port={port}",
                 f"--lease-seconds={lease_seconds}",
+                f"--relist-seconds={relist_seconds:g}",
             ],
             env={"PYTHONPATH": str(ROOT / "operator"), "KUBECONFIG": str(kubeconfig or self.lab.kubeconfig)},
         )

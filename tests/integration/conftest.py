@@ -2,15 +2,69 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lab import Lab
+from lab import Lab, LabUnavailable
+from lab.warden import processes_of
+from stand import Stand
 
 CRDS = Path(__file__).parents[2] / "crds"
 KINDS = ("ModelDeployment", "ModelRevision", "ModelPolicy")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_survives() -> Iterator[None]:
+    """When all tests of this process are over, nothing that a lab of theirs started is left."""
+    started: list[str] = []
+    start = Lab.start
+
+    def noted(lab: Lab) -> Lab:
+        started.append(lab.id)
+        return start(lab)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lab, "start", noted)
+        yield
+    left = {lab_id: pids for lab_id in started if (pids := processes_of(lab_id.encode()))}
+    assert not left, f"processes are left of labs: {left}"
+
+
+@contextmanager
+def standing(*, scrape_interval: str = "1s", operator: bool = True, **policy: Any) -> Iterator[Stand]:
+    """A Stand that scrapes, looks and forgets fast, with an operator in it. Skips where the lab cannot be had."""
+    options = {"steady_interval": "1s", "stale_after": "5s", **policy}
+    with Stand(Lab(scrape_interval=scrape_interval), **options) as stand:
+        if operator:
+            stand.operator()
+        try:
+            yield stand
+        finally:
+            keep_logs(stand.lab)
+
+
+def keep_logs(lab: Lab) -> None:
+    """Copies what the lab's parts said to the folder that the variable LAB_LOGS names, if it does."""
+    if folder := os.environ.get("LAB_LOGS"):
+        for log in lab.folder.rglob("*.log"):
+            shutil.copy(log, Path(folder) / f"{lab.id[:4]}-{log.name}")
+
+
+@pytest.fixture(scope="module")
+def stand() -> Iterator[Stand]:
+    """The module's Stand."""
+    try:
+        running = standing()
+        with running as stand:
+            yield stand
+    except LabUnavailable as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -94,6 +94,8 @@ class _Operator:
                 if not task.cancelled() and task.exception() is not None:
                     _LOG.error("a part of the operator ended", exc_info=task.exception())
         self._stop.set()
+        tasks[0].cancel()  # it would take the Lease again
+        await asyncio.wait(tasks[:1])
         await self._lease.release()
         for task in tasks:
             task.cancel()

@@ -39,6 +39,8 @@ SETTLE_SHARE, SETTLE_MAX = 0.1, 1.0
 """A look is this share of its interval (at most so many seconds) late, so that the scrapes before it are stored."""
 AT_ONCE = 16
 """Models whose writes are in flight at the same time."""
+IN_A_ROW = 20
+"""Models decided upon before others have their turn: probes, watches, the Lease."""
 RETRY_SECONDS = 2.0
 """After a refused or failed write a model is looked at again this soon."""
 CLOCK_SECONDS = 1.0
@@ -89,7 +91,12 @@ class Fleet:
         self._looking: dict[float, asyncio.Task[None]] = {}
         self._deciding: set[asyncio.Task[None]] = set()
         self._conflicts: dict[Key, str] = {}
-        self._claims_of: dict[Key, str] = {}
+        self._generations: dict[Key, int] = {}
+        self._claims_changed = False
+        self._steady = 0.0
+        self._intervals: dict[Key, float] = {}
+        self._cohorts: dict[float, set[Key]] = defaultdict(set)
+        self._unseen: set[Key] = set()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._retry: dict[Key, float] = {}
         self.beat = time.monotonic()
@@ -107,7 +114,9 @@ class Fleet:
 
     async def run(self) -> None:
         """Goes round until cancelled. Starts from what is stored, as if nothing had been known before."""
-        self._entries.clear()
+        for known in (self._entries, self._generations, self._intervals, self._cohorts):
+            known.clear()
+        self._unseen = set(self._store.all(MODEL_DEPLOYMENTS))
         self.mark_all()
         try:
             while True:
@@ -146,19 +155,38 @@ class Fleet:
                 del self._entries[key]
                 self._evidence.forget(key)
                 self._telemetry.forget(*key)
-                self._claims_of.pop(key, None)
+                del self._generations[key]
+                self._claims_changed = True
+                self._assign(key)
             return
         if entry is None or entry.obj["metadata"]["uid"] != obj["metadata"]["uid"]:
             self._entries[key] = Entry.of(key, obj)
+            self._claims_changed = True
         elif entry.obj is not obj:
             entry.adopt(obj)
+        generation = obj["metadata"]["generation"]
+        self._claims_changed |= self._generations.get(key) != generation
+        self._generations[key] = generation
+        self._assign(key)
+
+    def _assign(self, key: Key) -> None:
+        """Puts a model into the cohort of its present interval, so that nobody has to go through all models."""
+        entry = self._entries.get(key)
+        interval = interval_of(entry, self._steady) if entry and entry.spec else 0.0
+        before = self._intervals.pop(key, 0.0)
+        if before and before != interval:
+            self._cohorts[before].discard(key)
+            if not self._cohorts[before]:
+                del self._cohorts[before]
+        if interval:
+            self._intervals[key] = interval
+            self._cohorts[interval].add(key)
 
     def _reclaim(self) -> None:
         """Who may have which host name, when a claim changed."""
-        claims = {k: f"{e.obj['metadata']['generation']}" for k, e in self._entries.items()}
-        if claims == self._claims_of:
+        if not self._claims_changed:
             return
-        self._claims_of = claims
+        self._claims_changed = False
         before, self._conflicts = self._conflicts, conflicts(self._entries.values())
         for key in before.keys() ^ self._conflicts.keys():
             self.mark(key)
@@ -167,19 +195,20 @@ class Fleet:
     def _start_looks(self) -> None:
         """Starts the look of every cohort that is due and not already being looked at."""
         self._looking = {name: task for name, task in self._looking.items() if not task.done()}
-        cohorts: dict[float, list[Entry]] = defaultdict(list)
-        for entry in self._entries.values():
-            if entry.spec is not None:
-                cohorts[interval_of(entry, self._policy.steady_seconds)].append(entry)
-        for interval, entries in cohorts.items():
+        if self._steady != self._policy.steady_seconds:
+            self._steady = self._policy.steady_seconds
+            for key in self._entries:
+                self._assign(key)
+        for interval, keys in self._cohorts.items():
             instant = evaluation_instant(self._now(), interval, settle=_settle(interval))
             if self._looked.get(interval) == instant.timestamp() or interval in self._looking:
                 continue
             self._looked[interval] = instant.timestamp()
             late = self._now().timestamp() - instant.timestamp() - _settle(interval)
             self._telemetry.tick_late_seconds.observe(max(0.0, late))
+            entries = [self._entries[key] for key in sorted(keys)]
             self._looking[interval] = asyncio.create_task(self._look(entries, instant, interval))
-        for gone in self._looked.keys() - cohorts.keys():
+        for gone in self._looked.keys() - self._cohorts.keys():
             del self._looked[gone]
 
     async def _sleep(self) -> None:
@@ -205,14 +234,17 @@ class Fleet:
         defaults, steady = self._defaults(), self._policy.steady_seconds
         watched = [watched_of(entry, self._store, defaults, steady) for entry in entries]
         prometheus, found = self._policy.prometheus, {}
-        if prometheus is not None:
-            found = await self._evidence.look(watched, instant, prometheus)
+        try:
+            if prometheus is not None:
+                found = await self._evidence.look(watched, instant, prometheus)
             for entry in entries:
                 evidence = found.get(entry.key)
                 if evidence is not None:
                     entry.unused = (*entry.unused, *evidence.intervals)
                     entry.history = evidence.history or entry.history
                     entry.evidence = replace(evidence, intervals=(), history=())
+        finally:
+            self._unseen.difference_update(entry.key for entry in entries)
         await self._each(entries, self._decide)
         measured = sum(evidence.state in _MEASURED for evidence in found.values())
         self._telemetry.looked("steady" if interval == steady else "trial", measured, time.perf_counter() - began)
@@ -235,8 +267,14 @@ class Fleet:
                 except Exception as error:
                     _LOG.exception("look failed", extra={"model": "/".join(entry.key)})
                     self._failed(entry, "defect", error)
+            self._assign(entry.key)
 
-        await asyncio.gather(*(one(entry) for entry in entries))
+        tasks = []
+        for number, entry in enumerate(entries, start=1):
+            tasks.append(asyncio.create_task(one(entry)))
+            if number % IN_A_ROW == 0:
+                await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
 
     def _failed(self, entry: Entry, kind: str, error: Exception) -> None:
         self._telemetry.errors.labels(kind).inc()
@@ -261,6 +299,10 @@ class Fleet:
             return
         now = self._now()
         conflict = self._conflicts.get(entry.key, "")
+        if entry.key in self._unseen and entry.status.conditions and not self._trouble():
+            # What the last leader found out stands until this one has looked: a restart changes nobody's health.
+            await self._apply(entry, conflict)
+            return
         view = view_of(entry, self._store, now, conflict=conflict, defaults=self._defaults(), trouble=self._trouble())
         decision = decide(view, entry.memory)
         if worth_writing(decision.status, entry.written, entry.written_at, now):

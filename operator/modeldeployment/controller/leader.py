@@ -76,13 +76,19 @@ class FencedLease(LeaseLock):
 
     async def release(self) -> None:
         """Gives the Lease up, so that the next takes it at once."""
-        if not self.holds() or self.lease_reference is None:
+        if not self.holds():
             return
         self._held_until = 0.0
+        found, _ = await self.get(self.name, self.namespace)  # renewing left an old resourceVersion behind
         lease: Any = self.lease_reference
+        if not found or lease.spec.holder_identity != self.identity:
+            return
         lease.spec.holder_identity = ""
         lease.spec.lease_duration_seconds = 1
-        await self.api_instance.replace_namespaced_lease(self.name, self.namespace, lease)
+        try:
+            await self.api_instance.replace_namespaced_lease(self.name, self.namespace, lease)
+        except (OSError, TimeoutError, aiohttp.ClientError, ApiException) as error:
+            _LOG.warning("the Lease was not given up: it ends by itself", extra={"error": str(error)})
 
 
 async def lead(lease: FencedLease, timing: Timing, work: Callable[[], Any], lost: Callable[[], Any]) -> None:

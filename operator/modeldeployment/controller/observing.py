@@ -14,7 +14,14 @@ from modeldeployment.api.quantities import seconds
 from modeldeployment.api.rollout import Judge
 from modeldeployment.api.serving import MODEL_CONTAINER, Metrics
 from modeldeployment.controller.entry import Entry
-from modeldeployment.controller.resources import DEPLOYMENTS, GATEWAYS, HTTP_ROUTES, MODEL_REVISIONS, PODS
+from modeldeployment.controller.resources import (
+    DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    GATEWAYS,
+    HTTP_ROUTES,
+    MODEL_REVISIONS,
+    PODS,
+)
 from modeldeployment.controller.store import Key, Store
 from modeldeployment.decision.evidence import DataState, Evidence, Workload
 from modeldeployment.decision.rules import Rule, RuleKind, objective_rules, trial_rules
@@ -64,16 +71,26 @@ def workloads(key: Key, store: Store) -> dict[str, Workload]:
     for pod in store.children(PODS, key):
         pods.setdefault(pod["metadata"]["labels"].get(names.LABEL_REVISION, ""), []).append(pod)
     deployments = {d["metadata"]["name"]: d for d in store.children(DEPLOYMENTS, key)}
-    return {
-        revision: workload(deployments.get(revision), pods.get(revision, ()))
-        for revision in deployments.keys() | pods.keys()
-    }
+    endpoints = _endpoints(key, store)
+    seen = {r: workload(deployments.get(r), pods.get(r, ())) for r in deployments.keys() | pods.keys()}
+    # A pod that is Ready and not yet an endpoint would get its share of the traffic as 503s.
+    return {r: replace(work, ready=min(work.ready, endpoints.get(r, 0))) for r, work in seen.items()}
+
+
+def _endpoints(key: Key, store: Store) -> dict[str, int]:
+    """Revision → endpoints of its Service that are ready."""
+    ready: dict[str, int] = {}
+    for piece in store.children(ENDPOINT_SLICES, key):
+        revision = piece["metadata"]["labels"].get(names.LABEL_REVISION, "")
+        count = sum(e.get("conditions", {}).get("ready") is True for e in piece.get("endpoints") or ())
+        ready[revision] = ready.get(revision, 0) + count
+    return ready
 
 
 def revision_specs(key: Key, store: Store) -> dict[str, ModelRevisionSpec]:
     """Revision → what it serves, for every ModelRevision of a model."""
     return {
-        obj["metadata"]["name"]: ModelRevisionSpec.model_validate(obj["spec"])
+        obj["metadata"]["name"]: store.parsed(MODEL_REVISIONS, obj, ModelRevisionSpec.model_validate)
         for obj in store.children(MODEL_REVISIONS, key)
     }
 
@@ -122,7 +139,9 @@ def _metrics(entry: Entry, store: Store, serving: str) -> Metrics:
     """How the metrics are read: as the revision that serves says, so that a new dialect cannot blind the old pods."""
     assert entry.spec is not None  # as above
     obj = store.get(MODEL_REVISIONS, (entry.key[0], serving)) if serving else None
-    return ModelRevisionSpec.model_validate(obj["spec"]).metrics if obj else entry.spec.serving.metrics
+    if obj is None:
+        return entry.spec.serving.metrics
+    return store.parsed(MODEL_REVISIONS, obj, ModelRevisionSpec.model_validate).metrics
 
 
 def _any(rules: Iterable[Rule], kind: RuleKind) -> bool:

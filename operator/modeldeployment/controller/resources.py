@@ -36,6 +36,7 @@ MODEL_REVISIONS = Resource(names.GROUP, names.VERSION, "modelrevisions", "ModelR
 MODEL_POLICIES = Resource(names.GROUP, names.VERSION, "modelpolicies", "ModelPolicy", namespaced=False, managed=False)
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 SERVICES = Resource("", "v1", "services", "Service")
+ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 PODS = Resource("", "v1", "pods", "Pod")
 HTTP_ROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 GATEWAYS = Resource("gateway.networking.k8s.io", "v1", "gateways", "Gateway", managed=False)
@@ -49,6 +50,7 @@ WATCHED: tuple[Resource, ...] = (
     DEPLOYMENTS,
     SERVICES,
     PODS,
+    ENDPOINT_SLICES,
     HTTP_ROUTES,
     GATEWAYS,
 )

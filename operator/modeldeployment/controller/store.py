@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from modeldeployment.api import names
 from modeldeployment.api.base import JSON
@@ -16,6 +17,7 @@ from modeldeployment.controller.resources import (
     Resource,
 )
 
+T = TypeVar("T")
 Key = tuple[str, str]
 """(namespace, name)."""
 
@@ -42,6 +44,7 @@ class Store:
     def __init__(self, changed: Callable[[Key], None], everything_changed: Callable[[], None]) -> None:
         self._objects: dict[Resource, dict[Key, JSON]] = {resource: {} for resource in WATCHED}
         self._children: dict[tuple[Resource, Key], dict[Key, JSON]] = defaultdict(dict)
+        self._parsed: dict[tuple[Resource, Key], tuple[JSON, Any]] = {}
         self._changed, self._everything_changed = changed, everything_changed
 
     def get(self, resource: Resource, key: Key) -> JSON | None:
@@ -55,6 +58,17 @@ class Store:
     def children(self, resource: Resource, owner: Key) -> Iterable[JSON]:
         """Objects of a kind that belong to a ModelDeployment."""
         return self._children.get((resource, owner), {}).values()
+
+    def parsed(self, resource: Resource, obj: JSON, parse: Callable[[Any], T]) -> T:
+        """What an object's spec says: read once for each resourceVersion. A kind is always parsed the same way."""
+        key = (resource, key_of(obj))
+        known = self._parsed.get(key)
+        if known is not None and known[0] is obj:
+            spec: T = known[1]
+            return spec
+        spec = parse(obj["spec"])
+        self._parsed[key] = obj, spec
+        return spec
 
     def put(self, resource: Resource, obj: JSON) -> None:
         """An object as a watch, a list or a write's answer showed it; an older one than is known is ignored."""
@@ -75,6 +89,7 @@ class Store:
         if known is None or known["metadata"]["uid"] != obj["metadata"]["uid"]:
             return
         del self._objects[resource][key]
+        self._parsed.pop((resource, key), None)
         owner = _owner(resource, known)
         if owner is not None:
             self._children[resource, owner].pop(key, None)

@@ -7,6 +7,7 @@ from modeldeployment.api.rollout import OverrideAction
 from modeldeployment.api.status import Verdict
 from modeldeployment.decision.moves import (
     Move,
+    changed,
     end_canary,
     end_watch,
     pods,
@@ -16,6 +17,7 @@ from modeldeployment.decision.moves import (
     swap_back,
     weigh,
 )
+from modeldeployment.decision.rules import trial_rules
 from modeldeployment.decision.view import View
 
 WATCH_GRACE_SECONDS = 30.0
@@ -71,7 +73,8 @@ def roll_back_on_evidence(view: View) -> Move | None:
     rollout = view.status.rollout
     if rollout is None or rollout.verdict is not Verdict.FAIL:
         return None
-    blamed = next((r for r in rollout.rules if r.verdict is Verdict.FAIL), None)
+    takes_back = {r.name for r in trial_rules(view.spec, view.default_objectives) if r.rolls_back}
+    blamed = next((r for r in rollout.rules if r.verdict is Verdict.FAIL and r.name in takes_back), None)
     rule = blamed.name if blamed else ""
     message = blamed.message if blamed else rollout.message
     if view.status.canary:
@@ -84,11 +87,12 @@ def roll_back_on_evidence(view: View) -> Move | None:
 def roll_back_at_progress_deadline(view: View) -> Move | None:
     """The canary's pods were not Ready for too long in all; a crash loop cannot reset this clock."""
     status = view.status
-    if not (status.canary and status.stable):
-        return None
+    rollout = status.rollout
+    if not (status.canary and status.stable and rollout and rollout.unavailable_since):
+        return None  # Ready just now: if it is a crash loop, the next crash is the time, and has the reason
     if view.unavailable_for() <= seconds(view.spec.rollout.progress_deadline):
         return None
-    needed = view.pods_for(view.step_weight(status.rollout.step if status.rollout else 0))
+    needed = view.pods_for(view.step_weight(rollout.step))
     why = pods(view, status.canary.revision, needed)
     message = f"its pods were not Ready for more than {view.spec.rollout.progress_deadline} in all: {why}"
     return roll_back(view, "ProgressDeadlineExceeded", message)
@@ -108,19 +112,36 @@ def return_when_gone(view: View) -> Move | None:
 
 
 def shield(view: View) -> Move | None:
-    """The canary has traffic and not one Ready pod: the traffic goes back until it has."""
-    canary = view.status.canary
-    if canary is None or canary.wanted_weight == 0 or view.workload(canary.revision).ready:
+    """The canary has traffic and not one Ready pod: the traffic goes back until it has.
+
+    One that was about to be promoted comes back at its last step, never from nothing to everything.
+    """
+    canary, rollout = view.status.canary, view.status.rollout
+    if not (canary and rollout) or canary.wanted_weight == 0 or view.workload(canary.revision).ready:
         return None
     message = f"no Ready pod: its {canary.wanted_weight}% go to stable until it has ({pods(view, canary.revision, 1)})"
     record = view.record(canary, "CanaryUnavailable", message)
-    return Move(weigh(view, 0), "CanaryUnavailable", message, record=record)
+    after = weigh(view, 0)
+    step = min(rollout.step, max(0, rollout.steps - 1))
+    after = changed(after, rollout=after.rollout and after.rollout.model_copy(update={"step": step}))
+    return Move(after, "CanaryUnavailable", message, record=record)
+
+
+def lower_weight(view: View) -> Move | None:
+    """The plan was edited below the present weight: the weight follows at once."""
+    canary, rollout = view.status.canary, view.status.rollout
+    if not (canary and rollout) or canary.wanted_weight <= view.step_weight(rollout.step):
+        return None
+    weight = view.step_weight(rollout.step)
+    message = f"the plan was changed: {canary.version} gets {weight}% instead of {canary.wanted_weight}%"
+    record = view.record(canary, "WeightLowered", message)
+    return Move(weigh(view, weight), "CanaryRunning", message, record=record)
 
 
 def stay_rolled_back(view: View) -> Move | None:
     """The spec asks for a revision that was taken back: it waits for another spec, or a person's retry."""
     status = view.status
-    if status.canary or status.stable is None or status.stable.revision == view.target.name:
+    if status.canary or (status.stable and status.stable.revision == view.target.name):
         return None
     entry = view.quarantine(view.target.name)
     if entry is None:

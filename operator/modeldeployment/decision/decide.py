@@ -129,8 +129,8 @@ def _drained(view: View, status: ModelDeploymentStatus) -> ModelDeploymentStatus
 
 def _is_drained(view: View, revision: str, since: datetime) -> bool:
     work = view.workload(revision)
-    if work.replicas in (None, 0):
-        return True
+    if work.replicas in (None, 0) or view.status.stable is None:
+        return True  # nothing serves, so no route ever sent it anything
     if view.route.state is not RouteState.PROGRAMMED or view.seen_weight(revision):
         return False
     quiet = timedelta(seconds=2 * seconds(view.spec.rollout.analysis.interval))
@@ -201,7 +201,7 @@ def _ready(view: View) -> tuple[Condition, ...]:
         trouble = work.trouble or "NoReadyPods"
         why = work.trouble_message or f"no pod of {stable.version} is Ready"
         return (_condition(view, ConditionType.READY, "False", trouble, why),)
-    if view.route.state in (RouteState.ABSENT, RouteState.REFUSED):
+    if view.route.state in (RouteState.ABSENT, RouteState.REFUSED) or not any(view.route.weights.values()):
         return (_condition(view, ConditionType.READY, "False", view.route.reason, view.route.message),)
     message = f"{stable.version} answers with {work.ready} of {work.replicas or 0} pods"
     return (_condition(view, ConditionType.READY, "True", "Serving", message),)

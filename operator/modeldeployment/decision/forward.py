@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from modeldeployment.api.quantities import say_duration
 from modeldeployment.api.rollout import OnInconclusive, OverrideAction
-from modeldeployment.api.status import Verdict
-from modeldeployment.decision.evidence import RouteState
+from modeldeployment.api.status import RevisionStatus, RolloutStatus, Verdict
+from modeldeployment.decision.evidence import DataState, RouteState
 from modeldeployment.decision.moves import (
     Move,
     candidate,
@@ -21,6 +21,8 @@ from modeldeployment.decision.moves import (
 )
 from modeldeployment.decision.view import View, draining, not_draining
 
+_BLIND = (DataState.NO_DATA, DataState.STALE, DataState.QUERY_ERROR, DataState.NO_PROMETHEUS)
+
 
 def start_canary(view: View) -> Move | None:
     """The spec asks for another version than the one that serves."""
@@ -29,7 +31,7 @@ def start_canary(view: View) -> Move | None:
         return None
     gone = status.draining
     if status.previous:  # its watch ends with this rollout; the version that serves is the one to return to
-        gone = draining(status, status.previous.revision, view.now)
+        gone = draining(view, status.previous.revision)
     message = f"starting {view.target.version} beside {status.stable.version}, at 0%"
     record = view.record(view.target, "RolloutStarted", message)
     after = changed(status, canary=candidate(view), rollout=trial(view), previous=None, draining=gone)
@@ -56,15 +58,21 @@ def give_up_waiting(view: View) -> Move | None:
     if rollout.verdict is Verdict.PASS or not past_deadline(view):
         return None
     message = f"no verdict within {view.spec.rollout.deadline}: {rollout.message}"
+    arrived = _arrived(view, view.status.canary, rollout) and rollout.weight_time
     match view.spec.rollout.on_inconclusive:
         case OnInconclusive.ROLLBACK:
             return roll_back(view, "Inconclusive", message)
-        case OnInconclusive.PROMOTE:
+        case _ if not arrived:
+            return None
+        case OnInconclusive.PROMOTE if _measured(view, rollout):
             return to_step(view, rollout.steps, "PromotedInconclusive", message)
-        case OnInconclusive.HOLD:
-            if view.status.canary.wanted_weight < view.step_weight(rollout.step) or not rollout.weight_time:
-                return None
+        case _:
             return Move(view.status, "Inconclusive", f"{message}; held at this weight", "Unknown")
+
+
+def _measured(view: View, rollout: RolloutStatus) -> bool:
+    """Whether only evidence is missing: an outage of the metrics promotes nothing, and neither does a broken rule."""
+    return view.evidence.state not in _BLIND and all(rule.verdict is not Verdict.FAIL for rule in rollout.rules)
 
 
 def wait_for_metrics(view: View) -> Move | None:
@@ -77,10 +85,15 @@ def wait_for_metrics(view: View) -> Move | None:
     return Move(view.status, "WaitingForMetrics", f"Ready, no traffic before it can be judged: {view.evidence.message}")
 
 
+def _arrived(view: View, canary: RevisionStatus, rollout: RolloutStatus) -> bool:
+    """Whether the canary is asked to have its step's weight. Promotion is more than a weight of 100%."""
+    return rollout.step < rollout.steps and canary.wanted_weight >= view.step_weight(rollout.step)
+
+
 def raise_weight(view: View) -> Move | None:
     """Enough Ready pods for the next weight, and a router that takes it."""
     canary, rollout = view.status.canary, view.status.rollout
-    if not (canary and rollout) or canary.wanted_weight >= view.step_weight(rollout.step):
+    if not (canary and rollout) or _arrived(view, canary, rollout):
         return None
     weight = view.step_weight(rollout.step)
     if view.workload(canary.revision).ready < view.pods_for(weight):
@@ -97,7 +110,7 @@ def raise_weight(view: View) -> Move | None:
 def wait_for_pods(view: View) -> Move | None:
     """Too few Ready pods for the next weight, or no router to give it."""
     canary, rollout = view.status.canary, view.status.rollout
-    if not (canary and rollout) or canary.wanted_weight >= view.step_weight(rollout.step):
+    if not (canary and rollout) or _arrived(view, canary, rollout):
         return None
     weight = view.step_weight(rollout.step)
     state = "Promoting" if rollout.step >= rollout.steps else "CanaryStarting"

@@ -85,13 +85,14 @@ def end_canary(view: View, effect: str, message: str) -> Move:
         weigh(view, 0),
         canary=None,
         rollout=None,
-        draining=draining(status, status.canary.revision, view.now),
+        draining=draining(view, status.canary.revision),
     )
     record = view.record(status.canary, effect, message)
     return Move(after, effect, message, record=record, settles=False)
 
 
-def _quarantine(view: View, revision: RevisionStatus, reason: str, message: str) -> tuple[Quarantined, ...]:
+def latch(view: View, revision: RevisionStatus, reason: str, message: str) -> tuple[Quarantined, ...]:
+    """The quarantined revisions and one more, at the attempt that failed."""
     attempt = view.status.rollout.attempt if view.status.rollout else view.spec.rollout.attempt
     return quarantined(
         view.status,
@@ -111,7 +112,7 @@ def roll_back(view: View, reason: str, message: str, rule: str = "") -> Move:
     canary = view.status.canary
     assert canary is not None
     ended = end_canary(view, reason, message)
-    after = changed(ended.status, quarantined=_quarantine(view, canary, reason, message))
+    after = changed(ended.status, quarantined=latch(view, canary, reason, message))
     record = view.record(canary, reason, message, rule)
     return Move(after, reason, message, "False", record, settles=False)
 
@@ -128,17 +129,26 @@ def swap_back(
         previous=None,
         canary=None,
         rollout=None,
-        draining=draining(status, status.stable.revision, view.now),
+        draining=draining(view, status.stable.revision),
         quarantined=status.quarantined if quarantine is None else quarantine,
     )
     record = view.record(status.stable, effect, message, rule)
     return Move(after, effect, message, "False", record, settles=False)
 
 
-def return_to_previous(view: View, reason: str, message: str, rule: str = "") -> Move:
-    """The watch found the promoted version bad."""
-    assert view.status.stable is not None
-    entry = _quarantine(view, view.status.stable, reason, message)
+def return_to_previous(view: View, reason: str, message: str, rule: str = "") -> Move | None:
+    """The promoted version is taken back. Without a Ready pod to return to, its traffic stays until there is one.
+
+    None: there is none, and the spec asks for a third version, which may come meanwhile.
+    """
+    stable, previous = view.status.stable, view.status.previous
+    assert stable is not None and previous is not None
+    if not view.workload(previous.revision).ready:
+        if view.target.name not in (stable.revision, previous.revision):
+            return None
+        waits = f"{previous.version} has no Ready pod to return to ({pods(view, previous.revision, 1)}): {message}"
+        return Move(view.status, "WaitingForPrevious", waits[:1024])
+    entry = latch(view, stable, reason, message)
     return swap_back(view, reason, message, quarantine=entry, rule=rule)
 
 
@@ -180,7 +190,7 @@ def end_watch(view: View) -> Move | None:
         status,
         previous=None,
         rollout=None,
-        draining=draining(status, status.previous.revision, view.now),
+        draining=draining(view, status.previous.revision),
     )
     return Move(after, "RolloutComplete", message, "False", record, settles=False)
 

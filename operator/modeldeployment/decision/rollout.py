@@ -20,6 +20,7 @@ MOVES_MAX = 8
 
 
 MOVES: tuple[Callable[[View], Move | None], ...] = (
+    first.abort_first,
     first.start_first,
     first.serve_first,
     first.wait_first,
@@ -32,6 +33,7 @@ MOVES: tuple[Callable[[View], Move | None], ...] = (
     backward.roll_back_at_progress_deadline,
     backward.return_when_gone,
     backward.shield,
+    backward.lower_weight,
     backward.stay_rolled_back,
     backward.pause,
     forward.start_canary,

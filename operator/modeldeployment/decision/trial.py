@@ -6,8 +6,9 @@ reads them from there and goes on from `evidenceTime`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from modeldeployment.api.quantities import fraction, seconds
@@ -19,13 +20,13 @@ from modeldeployment.decision.dispersion import Dispersion
 from modeldeployment.decision.evidence import Interval
 from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, RuleKind, trial_rules
-from modeldeployment.decision.view import View
+from modeldeployment.decision.view import FULL, View
 
 ROLLOUT_SHARE = 0.8
 """Of the chance of a false rollback, this goes to the rollout and the rest to the watch (decision.md §4)."""
 
 State = sequential.RuleState | threshold.ThresholdState | QueryState
-T = TypeVar("T")
+T = TypeVar("T", sequential.RuleState, threshold.ThresholdState, QueryState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,27 @@ def feed(view: View, memory: Memory) -> tuple[RolloutStatus | None, Memory]:
         if isinstance(state, QueryState):
             states[rule.name] = state.look(_value(view, rollout, rule), view.now)
     if settled:
-        states = {name: state.begin_step() for name, state in states.items()}
+        states = {name: _next_step(view, state) for name, state in states.items()}
     return rollout, Memory(memory.key, states, notes)
+
+
+def _next_step(view: View, state: State) -> State:
+    """A new step. Where stable just lost all of its traffic, or has some again, the tests start anew."""
+    if not isinstance(state, sequential.RuleState):
+        return state.begin_step()
+    bound = replace(state.bound, compare=_compare(alone=_alone(view)))
+    if bound == state.bound:
+        return state.begin_step()
+    return sequential.RuleState(bound, state.plan, dispersion=state.dispersion)
+
+
+def _alone(view: View) -> bool:
+    """Whether there is no stable arm: after promotion, and at a step of 100%."""
+    return view.status.canary is None or view.status.canary.wanted_weight == FULL
+
+
+def _compare(*, alone: bool) -> sequential.Compare:
+    return sequential.Compare.BOUND if alone else sequential.Compare.STABLE_AND_BOUND
 
 
 def _usable(view: View, rollout: RolloutStatus, on_trial: RevisionStatus) -> list[Interval]:
@@ -158,7 +178,7 @@ def _key(view: View, rollout: RolloutStatus, rules: tuple[Rule, ...]) -> tuple[o
 def _restore(view: View, rollout: RolloutStatus, rule: Rule, length: sequential.Plan, stored: str) -> State:
     analysis = view.spec.rollout.analysis
     if rule.kind is RuleKind.QUERY:
-        return _read(stored, lambda text: QueryState.from_state(text, rule), QueryState(rule))
+        return _read(rule, stored, QueryState(rule), lambda text, _: QueryState.from_state(text, rule))
     if analysis.judge is Judge.THRESHOLD:
         asked = analysis.threshold or Threshold()
         windows = threshold.ThresholdPlan(
@@ -169,15 +189,39 @@ def _restore(view: View, rollout: RolloutStatus, rule: Rule, length: sequential.
             counting=asked.counting,
         )
         none_yet = threshold.ThresholdState(rule.share, windows)
-        return _read(stored, lambda text: threshold.ThresholdState.from_state(text, rule.share, windows), none_yet)
+        return _read(
+            rule, stored, none_yet, lambda text, _: threshold.ThresholdState.from_state(text, rule.share, windows)
+        )
     bound = sequential.Bound(
         share=rule.share,
         detectable=_detectable(rule, float((analysis.sequential or Sequential()).detectable)),
-        compare=sequential.Compare.BOUND if rollout.promotion_time else sequential.Compare.STABLE_AND_BOUND,
+        compare=_compare(alone=_alone(view)),
         rolls_back=rule.rolls_back,
     )
     fresh = sequential.RuleState(bound, length, dispersion=_dispersion(view, rule))
-    return _read(stored, lambda text: sequential.RuleState.from_state(text, bound, length), fresh)
+    # While the weight is on its way to 100% or back from it, the test still compares as it did.
+    before = replace(fresh, bound=replace(bound, compare=_compare(alone=not _alone(view))))
+    known = before if stored.startswith(_mark(rule, before)) else fresh
+    kept = _read(rule, stored, known, lambda text, as_: sequential.RuleState.from_state(text, as_.bound, length))
+    return fresh if kept is before else kept
+
+
+def text_of(rule: Rule, state: State) -> str:
+    """A test's state as the status has it, with a mark of what is tested: evidence on one bound is none on another."""
+    text = state.to_state()
+    return f"{_mark(rule, state)}{text}" if text else ""
+
+
+def _mark(rule: Rule, state: State) -> str:
+    facts: tuple[object, ...]
+    if isinstance(state, QueryState):
+        facts = (rule.query, rule.highest, rule.lowest)
+    elif isinstance(state, threshold.ThresholdState):
+        plan_ = state.plan
+        facts = (rule.edge_ms, state.bound, plan_.window, plan_.min_samples, plan_.counting.value)
+    else:
+        facts = (rule.edge_ms, state.bound.share, state.bound.detectable, state.bound.compare.value)
+    return hashlib.sha256(repr((rule.kind.value, *facts)).encode()).hexdigest()[:8] + "/"
 
 
 def _detectable(rule: Rule, asked: float) -> float:
@@ -185,12 +229,13 @@ def _detectable(rule: Rule, asked: float) -> float:
     return min(asked, (1 + rule.share) / (2 * rule.share))
 
 
-def _read(stored: str, parse: Callable[[str], T], fresh: T) -> T:
-    """A state as stored; one that another version wrote, or for another judge, starts anew."""
-    if not stored:
+def _read(rule: Rule, stored: str, fresh: T, parse: Callable[[str, T], T]) -> T:
+    """A state as stored; one of another bound or judge, or that another version wrote, starts anew."""
+    mark = _mark(rule, fresh)
+    if not stored.startswith(mark):
         return fresh
     try:
-        return parse(stored)
+        return parse(stored.removeprefix(mark), fresh)
     except (ValueError, TypeError):
         return fresh
 

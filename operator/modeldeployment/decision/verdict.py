@@ -8,7 +8,7 @@ from modeldeployment.decision import say, sequential, threshold
 from modeldeployment.decision.evidence import DataState
 from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, trial_rules
-from modeldeployment.decision.trial import Memory, State, plan
+from modeldeployment.decision.trial import Memory, plan, text_of
 from modeldeployment.decision.view import FULL, View
 
 
@@ -35,7 +35,7 @@ def verdict(view: View, rollout: RolloutStatus, memory: Memory) -> RolloutStatus
             name=rule.name,
             verdict=each[rule.name],
             message=_message(view, rollout, rule, memory)[:512],
-            state=_state(memory, rule),
+            state=text_of(rule, memory.states[rule.name]),
         )
         for rule in rules
     )
@@ -79,11 +79,6 @@ def _message(view: View, rollout: RolloutStatus, rule: Rule, memory: Memory) -> 
     else:
         words = say.sequential(rule, state)
     return f"{words}; {note}" if note else words
-
-
-def _state(memory: Memory, rule: Rule) -> str:
-    state: State = memory.states[rule.name]
-    return state.to_state()
 
 
 def _waiting(view: View, memory: Memory, waiting_for: list[RuleStatus]) -> str:

@@ -119,9 +119,9 @@ class View:
         return override is not None and override.action is action and override.revision == revision
 
     def quarantine(self, revision: str) -> Quarantined | None:
-        """The entry that keeps a revision out at the spec's attempt."""
+        """The entry that keeps a revision out at the spec's attempt: only a higher one than failed is a retry."""
         attempt = self.spec.rollout.attempt
-        return next((q for q in self.status.quarantined if q.revision == revision and q.attempt == attempt), None)
+        return next((q for q in self.status.quarantined if q.revision == revision and q.attempt >= attempt), None)
 
     def unavailable_for(self) -> float:
         """Seconds in all that the revision on trial had too few Ready pods."""
@@ -158,10 +158,13 @@ def decided(status: ModelDeploymentStatus, record: DecisionRecord) -> ModelDeplo
     return status.model_copy(update={"decisions": (record, *status.decisions)[:DECISIONS_MAX]})
 
 
-def draining(status: ModelDeploymentStatus, revision: str, since: datetime) -> tuple[Draining, ...]:
-    """The draining revisions and one more."""
-    others = tuple(d for d in status.draining if d.revision != revision)
-    return (Draining(revision=revision, since=since), *others)[:DRAINING_MAX]
+def draining(view: View, revision: str) -> tuple[Draining, ...]:
+    """The draining revisions and one more. Of too many, the oldest go that the router sends nothing to."""
+    others = tuple(d for d in view.status.draining if d.revision != revision)
+    every = (Draining(revision=revision, since=view.now), *others)
+    if len(every) > DRAINING_MAX:
+        every = tuple(sorted(every, key=lambda d: not view.seen_weight(d.revision)))
+    return every[:DRAINING_MAX]
 
 
 def not_draining(status: ModelDeploymentStatus, revision: str) -> tuple[Draining, ...]:

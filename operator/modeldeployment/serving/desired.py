@@ -30,4 +30,6 @@ def _canary(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> int:
         return full
     steps = spec.rollout.canary.plan()
     weight = steps[min(rollout.step, len(steps) - 1)][0]
-    return max(1, math.ceil(full * weight / FULL))
+    if status.canary and status.canary.weight:  # pods go after their traffic, not before
+        weight = max(weight, status.canary.weight)
+    return max(1, math.ceil(full * min(weight, FULL) / FULL))

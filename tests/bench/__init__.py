@@ -1,0 +1,1 @@
+"""Benchmarks: what the operator costs, on the lab's real API server and Prometheus."""

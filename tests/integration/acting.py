@@ -1,0 +1,323 @@
+"""One ModelDeployment in a Stand: written as people write it, and seen by others' eyes than the operator's.
+
+Witnesses: the load generator's records (who answered), the HTTPRoute (what the gateway was told, and when), the
+Deployments and pods, Prometheus. `Model.state` and the conditions are the operator's own words.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from builders import model_deployment
+from lab.load import Load
+from stand import Stand
+
+JSON = dict[str, Any]
+ROUTES = "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+SERVICES = "/api/v1/namespaces/default/services"
+PODS = "/api/v1/namespaces/default/pods"
+REVISIONS = "/apis/modeldeployment.io/v1alpha1/namespaces/default/modelrevisions"
+EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
+
+ERRORS = {"FAULT_ERROR_RATE": "0.2"}
+SLOW = {"FAULT_LATENCY_MS": "600"}
+ROLLOUT: JSON = {
+    "canary": {"traffic": "50%"},
+    "analysis": {"interval": "1s"},
+    "progressDeadline": "8s",
+    "watch": "3s",
+}
+OBJECTIVES = [{"name": "errors", "errorRate": {"max": "5%"}}]
+
+
+@dataclass
+class Model:
+    """A ModelDeployment named `name` for `<name>.example.com`, in the namespace `default`."""
+
+    stand: Stand
+    name: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def host(self) -> str:
+        """Its host name."""
+        return f"{self.name}.example.com"
+
+    def manifest(
+        self,
+        version: str,
+        env: Mapping[str, str] | None = None,
+        container: JSON | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> JSON:
+        """As Git has it: this version, with faults in `env`, and other fields of the container or the spec."""
+        model = {
+            "name": "model",
+            "image": "model-server:1",
+            "ports": [{"containerPort": 8080}],
+            "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1},
+            "env": [{"name": name, "value": value} for name, value in (env or {}).items()],
+        }
+        fields = {
+            "spec.model": {"version": version},
+            "spec.serving.template.spec.containers": [{**model, **(container or {})}],
+            "spec.traffic.gateway.parentRefs": [{"name": "public", "namespace": "gateway-system"}],
+            "spec.traffic.gateway.hostnames": [self.host],
+            "spec.objectives": OBJECTIVES,
+            "spec.rollout": ROLLOUT,
+        }
+        return model_deployment({**fields, **self.overrides, **(overrides or {})}, name=self.name)
+
+    def apply(
+        self,
+        version: str,
+        env: Mapping[str, str] | None = None,
+        container: JSON | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`kubectl apply` of the manifest."""
+        self.stand.apply(self.manifest(version, env, container, overrides))
+
+    def patch(self, spec: JSON) -> None:
+        """A merge patch of the spec, as `kubectl patch` makes it."""
+        self.stand.lab.kubectl("patch", "md", self.name, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    def load(self, rate: float = 100, **options: Any) -> Load:
+        """A load generator for it, not started."""
+        return self.stand.lab.load(self.host, rate, **options)
+
+    def wait(self, what: str, check: Callable[[], Any], seconds: float = 30) -> Any:
+        """As `Stand.wait`, and names the model."""
+        return self.stand.wait(f"{self.name}: {what}", check, seconds)
+
+    # What the operator says.
+
+    @property
+    def status(self) -> JSON:
+        """Its status."""
+        return self.stand.status(self.name)
+
+    @property
+    def state(self) -> str:
+        """The column STATE."""
+        return self.stand.state(self.name)
+
+    def condition(self, type_: str) -> JSON:
+        """One condition; {} if it is not there."""
+        return self.stand.condition(self.name, type_)
+
+    def says(self, type_: str, status: str, reason: str) -> bool:
+        """Whether a condition is as given."""
+        found = self.condition(type_)
+        return bool(found and found["status"] == status and found["reason"] == reason)
+
+    def decisions(self) -> list[str]:
+        """Effects of the decisions in the status, oldest first."""
+        return [decision["effect"] for decision in reversed(self.status.get("decisions", []))]
+
+    def events(self, reason: str = "") -> list[JSON]:
+        """Events about it, oldest first."""
+        found = [
+            event
+            for event in self.stand.lab.api.list(EVENTS)
+            if event["regarding"]["name"] == self.name and reason in ("", event["reason"])
+        ]
+        return sorted(found, key=lambda event: str(event["eventTime"]))
+
+    # What others say.
+
+    def versions(self) -> dict[str, str]:
+        """ModelRevision → version."""
+        found = self.stand.lab.api.list(REVISIONS, labelSelector=f"modeldeployment.io/name={self.name}")
+        return {item["metadata"]["name"]: item["spec"]["model"]["version"] for item in found}
+
+    def revision(self, version: str) -> str:
+        """Name of the youngest ModelRevision of a version; "" before there is one."""
+        found = self.stand.lab.api.list(REVISIONS, labelSelector=f"modeldeployment.io/name={self.name}")
+        own = [item["metadata"] for item in found if item["spec"]["model"]["version"] == version]
+        own.sort(key=lambda metadata: int(metadata["resourceVersion"]))
+        return str(own[-1]["name"]) if own else ""
+
+    def route(self) -> JSON | None:
+        """The HTTPRoute."""
+        return self.stand.lab.api.find(f"{ROUTES}/{self.name}")
+
+    def weights(self) -> dict[str, int]:
+        """Version → weight, once the gateway has accepted the route as it is; {} before."""
+        route = self.route()
+        if route is None or not accepted(route):
+            return {}
+        versions = self.versions()
+        return {versions.get(r, r): weight for r, weight in weights_of(route).items() if weight}
+
+    def deployment(self, version: str) -> JSON | None:
+        """A version's Deployment."""
+        revision = self.revision(version)
+        return self.stand.lab.api.find(f"{DEPLOYMENTS}/{revision}") if revision else None
+
+    def replicas(self, version: str) -> int:
+        """Pods that a version's Deployment asks for; -1 without one."""
+        found = self.deployment(version)
+        return -1 if found is None else int(found["spec"]["replicas"])
+
+    def pods(self, version: str) -> list[JSON]:
+        """Pods of a version that are not on their way out."""
+        selector = f"modeldeployment.io/revision={self.revision(version)}"
+        found = self.stand.lab.api.list(PODS, labelSelector=selector)
+        return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
+
+    def ready(self, version: str) -> int:
+        """Ready pods of a version."""
+        return sum(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for pod in self.pods(version)
+            for condition in pod.get("status", {}).get("conditions", ())
+        )
+
+    # Where scenes begin.
+
+    def wait_serving(self, version: str, seconds: float = 30) -> None:
+        """Until the gateway sends this version everything, and nothing else goes on."""
+        self.wait(f"{version} to serve", lambda: self.weights() == {version: 100}, seconds)
+        self.wait(f"{version} at rest", lambda: self.state == "RolloutComplete", seconds)
+
+    def wait_canary(self, version: str, weight: int = 50, seconds: float = 30) -> None:
+        """Until the gateway sends this version its share."""
+        self.wait(f"{version} to get {weight}%", lambda: self.weights().get(version) == weight, seconds)
+
+
+def accepted(route: JSON) -> bool:
+    """Whether the gateway has taken the route's present generation."""
+    generation = route["metadata"]["generation"]
+    parents = route.get("status", {}).get("parents", [])
+    return bool(parents) and all(
+        condition["status"] == "True" and condition["observedGeneration"] == generation
+        for parent in parents
+        for condition in parent["conditions"]
+    )
+
+
+def weights_of(route: JSON) -> dict[str, int]:
+    """Revision → weight, as the route asks for it."""
+    return {backend["name"]: backend["weight"] for backend in route["spec"]["rules"][0]["backendRefs"]}
+
+
+@dataclass(frozen=True)
+class Change:
+    """The weights that a route was given, and when (wall clock, as seen here)."""
+
+    time: float
+    weights: dict[str, int]
+
+
+class RouteHistory:
+    """Every change of a route's weights, by a watch of its own that outlives API servers."""
+
+    def __init__(self, model: Model) -> None:
+        plane = model.stand.lab.control_plane
+        self._model, self._stop = model, threading.Event()
+        self._http = httpx.Client(
+            base_url=plane.url,
+            headers={"Authorization": f"Bearer {plane.tokens['admin']}"},
+            verify=ssl.create_default_context(cafile=str(plane.ca_file)),
+            timeout=httpx.Timeout(5, read=1),
+            trust_env=False,
+        )
+        self._changes: list[Change] = []
+        self._versions: dict[str, str] = {}
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> RouteHistory:
+        """Begins with the weights there are."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Ends the watch."""
+        self._stop.set()
+        self._thread.join(10)
+        self._http.close()
+
+    def changes(self) -> list[Change]:
+        """What was seen so far, the first being the weights at the start; revisions as versions."""
+        self._versions.update(self._model.versions())
+        return [Change(c.time, {self._versions.get(r, r): w for r, w in c.weights.items()}) for c in [*self._changes]]
+
+    def of(self, version: str) -> list[int]:
+        """The weights of one version, one after the other, without repeats."""
+        out: list[int] = []
+        for change in self.changes():
+            weight = change.weights.get(version, 0)
+            if not out or out[-1] != weight:
+                out.append(weight)
+        return out
+
+    def _run(self) -> None:
+        version = ""
+        while not self._stop.is_set():
+            try:
+                version = self._watch(version or self._list())
+            except (httpx.HTTPError, ValueError):
+                version = ""
+                self._stop.wait(0.05)
+
+    def _list(self) -> str:
+        listed = self._http.get(ROUTES).raise_for_status().json()
+        for route in listed["items"]:
+            self._see(route)
+        return str(listed["metadata"]["resourceVersion"])
+
+    def _watch(self, version: str) -> str:
+        """Watches until nothing came for a second; returns where to go on, "" for a new list."""
+        try:
+            with self._http.stream("GET", ROUTES, params={"watch": "1", "resourceVersion": version}) as answer:
+                for line in answer.raise_for_status().iter_lines():
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        return ""
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    if event["type"] != "DELETED":
+                        self._see(event["object"])
+                    if self._stop.is_set():
+                        break
+        except httpx.ReadTimeout:
+            pass
+        return version
+
+    def _see(self, route: JSON) -> None:
+        if route["metadata"]["name"] != self._model.name:
+            return
+        weights = weights_of(route)
+        if not self._changes or self._changes[-1].weights != weights:
+            self._changes.append(Change(time.time(), weights))
+
+
+@contextmanager
+def watching(*models: Model) -> Iterator[list[RouteHistory]]:
+    """Route histories of these models, while the block runs."""
+    histories = [RouteHistory(model).start() for model in models]
+    try:
+        for history in histories:
+            model = history._model
+            model.wait("its route to be watched", lambda h=history, m=model: h.changes() or m.route() is None)
+        yield histories
+    finally:
+        for history in histories:
+            history.stop()
+
+
+def serve_first(models: Sequence[Model], version: str = "1") -> None:
+    """Brings first versions up, all at once."""
+    models[0].stand.apply(*(model.manifest(version) for model in models))
+    for model in models:
+        model.wait_serving(version, 60)

@@ -1,0 +1,643 @@
+"""The chart: what it renders, what it refuses, and that the operator does all of its work with the rights it gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from lab import Lab, LabUnavailable, binaries
+from lab.controlplane import ControlPlane
+from lab.scratch import listen_address
+from modeldeployment import __version__
+from modeldeployment.api import names
+from modeldeployment.api.modeldeployment import ModelDeploymentSpec
+from modeldeployment.api.owner import Owner
+from modeldeployment.controller.resources import WATCHED
+from modeldeployment.serving import children
+from stand import ROOT
+
+JSON = dict[str, Any]
+CHART = ROOT / "charts" / "modeldeployment-operator"
+NAME, NAMESPACE = "modeldeployment-operator", "modeldeployment-system"
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{NAME}"
+API = "/apis/modeldeployment.io/v1alpha1"
+KINDS = {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Deployment", "Service"}
+
+
+def helm(*args: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs the lab's helm; the caller looks at the exit code."""
+    try:
+        program = binaries.binary("helm")
+    except LabUnavailable as error:
+        pytest.skip(str(error))
+    whole = {**os.environ, **(env or {})}
+    return subprocess.run([program, *args], capture_output=True, text=True, timeout=120, env=whole, check=False)
+
+
+def template(*args: str | Path) -> list[JSON]:
+    """The objects of a release that is called as the README calls it."""
+    done = helm("template", NAME, CHART, f"--namespace={NAMESPACE}", *args)
+    assert done.returncode == 0, done.stderr
+    return [obj for obj in yaml.safe_load_all(done.stdout) if obj]
+
+
+def one(objects: list[JSON], kind: str, name: str = "") -> JSON:
+    """The only object of a kind, or the one of that name."""
+    found = [o for o in objects if o["kind"] == kind and name in ("", o["metadata"]["name"])]
+    assert len(found) == 1, f"{len(found)} objects {kind} {name}"
+    return found[0]
+
+
+def container(objects: list[JSON]) -> JSON:
+    """The operator's container."""
+    spec: JSON = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    return spec
+
+
+def refusal(*settings: str) -> str:
+    """What helm says of values that it refuses."""
+    done = helm("template", NAME, CHART, *(f"--set={setting}" for setting in settings))
+    assert done.returncode != 0, f"{settings} were taken"
+    return done.stderr
+
+
+def test_lint_has_nothing_to_say() -> None:
+    """`helm lint --strict` finds neither errors nor warnings, with the defaults and with everything turned on."""
+    for more in ((), ("--set=podMonitor.enabled=true,replicas=2", *POLICY)):
+        done = helm("lint", "--strict", CHART, *more)
+        assert done.returncode == 0 and "[WARNING]" not in done.stdout, done.stdout + done.stderr
+
+
+POLICY = ("--set=modelPolicy.create=true", "--set=modelPolicy.spec.prometheus.url=http://prometheus:9090")
+
+
+def test_crds_are_fresh() -> None:
+    """The chart's CRDs are those of crds/, byte by byte."""
+    wanted = {path.name: path.read_text() for path in (ROOT / "crds").glob("*.yaml")}
+    found = {path.name: path.read_text() for path in (CHART / "crds").glob("*")}
+    stale = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    assert not stale, f"stale, missing or left over in the chart's crds/: {', '.join(stale)}; run `make crds`"
+
+
+def test_versions_are_one() -> None:
+    """Chart, image and package have the same version, and the image's tag follows it by default."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == __version__
+    assert container(template())["image"] == f"{NAME}:{__version__}"
+
+
+@pytest.mark.parametrize(
+    ("image", "reference"),
+    [
+        ({"repository": "registry.example:5000/ml/operator"}, f"registry.example:5000/ml/operator:{__version__}"),
+        ({"tag": "main"}, f"{NAME}:main"),
+        ({"digest": f"sha256:{'a' * 64}"}, f"{NAME}@sha256:{'a' * 64}"),
+        ({"tag": "1", "digest": f"sha256:{'b' * 64}"}, f"{NAME}:1@sha256:{'b' * 64}"),
+    ],
+)
+def test_images_are_named_by_tag_or_digest(image: dict[str, str], reference: str) -> None:
+    """Repository, tag and digest make the reference that a kubelet pulls."""
+    assert container(template(*(f"--set-string=image.{k}={v}" for k, v in image.items())))["image"] == reference
+
+
+def test_defaults_make_what_is_needed_and_no_more() -> None:
+    """With default values there is no policy, no budget, no monitor, and no right to read any Secret."""
+    objects = template()
+    assert {o["kind"] for o in objects} == KINDS
+    rules = [rule for o in objects for rule in o.get("rules", ())]
+    assert not [rule for rule in rules if "secrets" in rule["resources"]]
+    wide = [rule for rule in rules if "*" in rule["verbs"] + rule["resources"] + rule["apiGroups"]]
+    assert not wide, f"rules with wildcards: {wide}"
+
+
+def test_everything_carries_the_recommended_labels() -> None:
+    """Each object names its app, release and chart, and none claims to be a child of a ModelDeployment."""
+    objects = template("--set=replicas=2,podMonitor.enabled=true,podLabels.team=ml", *POLICY)
+    pods = one(objects, "Deployment")["spec"]["template"]
+    for obj in (*objects, {"kind": "Pod", **pods}):
+        labels = obj["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == NAME, obj["kind"]
+        assert labels["app.kubernetes.io/instance"] == NAME, obj["kind"]
+        assert labels["helm.sh/chart"] == f"{NAME}-{__version__}", obj["kind"]
+        assert labels[names.LABEL_MANAGED_BY] == "Helm" != names.MANAGED_BY, obj["kind"]
+    assert pods["metadata"]["labels"]["team"] == "ml"
+
+
+def test_pods_are_locked_down() -> None:
+    """Not root, no capability, nothing to write on, the default seccomp profile: Pod Security's `restricted`."""
+    spec = one(template(), "Deployment")["spec"]["template"]["spec"]
+    assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert spec["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert spec["containers"][0]["resources"]["requests"].keys() == {"cpu", "memory"}
+
+
+def test_image_and_chart_agree() -> None:
+    """The Dockerfile's program takes the chart's arguments, and its user is a number that is not root's."""
+    lines = (CHART / "image" / "Dockerfile").read_text().splitlines()
+    assert 'ENTRYPOINT ["modeldeployment"]' in lines
+    user = next(line for line in reversed(lines) if line.startswith("USER ")).split()[1]
+    assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user), f"USER {user}"
+    assert container(template())["args"][0] == "operator"
+
+
+def test_what_is_watched_may_be_read() -> None:
+    """The ClusterRole lets the operator list and watch each kind that it watches, and nothing else."""
+    readable = {
+        (group, resource)
+        for rule in one(template(), "ClusterRole", NAME)["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        if {"list", "watch"} & set(rule["verbs"])
+    }
+    assert readable == {(resource.group, resource.plural) for resource in WATCHED}
+
+
+def test_secrets_are_read_by_name_only() -> None:
+    """prometheusSecrets, and the one of the policy, become a Role each namespace with these names and `get` alone."""
+    listed = '--set-json=prometheusSecrets=[{"namespace":"mon","name":"b"},{"namespace":"obs","name":"c"}]'
+    secret = "--set=modelPolicy.spec.prometheus.secretRef.namespace=mon,modelPolicy.spec.prometheus.secretRef.name=a"
+    roles = {
+        o["metadata"]["namespace"]: o["rules"]
+        for o in template(listed, secret, *POLICY)
+        if o["kind"] == "Role" and o["metadata"]["name"].endswith("-secrets")
+    }
+    rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
+    assert roles == {"mon": [{**rule, "resourceNames": ["a", "b"]}], "obs": [{**rule, "resourceNames": ["c"]}]}
+
+
+def test_several_replicas_come_with_a_budget() -> None:
+    """Two replicas have a PodDisruptionBudget and spread over nodes; one has neither, as it could only block drains."""
+    objects = template("--set=replicas=2")
+    assert one(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    spec = one(objects, "Deployment")["spec"]
+    spread = spec["template"]["spec"]["topologySpreadConstraints"][0]
+    assert spread["labelSelector"] == spec["selector"] and spread["whenUnsatisfiable"] == "ScheduleAnyway"
+    off = template("--set=replicas=2,podDisruptionBudget.enabled=false")
+    assert "PodDisruptionBudget" not in {o["kind"] for o in off}
+
+
+def test_a_monitor_finds_the_pods() -> None:
+    """The PodMonitor and the Service select the operator's pods, at a port that they have."""
+    objects = template("--set=podMonitor.enabled=true,podMonitor.labels.release=kps,metrics.annotations=false")
+    pods = one(objects, "Deployment")["spec"]["template"]
+    monitor, service = one(objects, "PodMonitor"), one(objects, "Service")
+    for selector in (monitor["spec"]["selector"]["matchLabels"], service["spec"]["selector"]):
+        assert selector.items() <= pods["metadata"]["labels"].items()
+    ports = {port["name"] for port in pods["spec"]["containers"][0]["ports"]}
+    assert {monitor["spec"]["podMetricsEndpoints"][0]["port"], service["spec"]["ports"][0]["targetPort"]} <= ports
+    assert monitor["metadata"]["labels"]["release"] == "kps"
+    assert "prometheus.io/scrape" not in pods["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("replicas=0", "at '/replicas': minimum: got 0, want 1"),
+        ("replicas=two", "at '/replicas': got string, want integer"),
+        ("replicaCount=2", "additional properties 'replicaCount' not allowed"),
+        ("image.name=x", "at '/image': additional properties 'name' not allowed"),
+        ("image.repository=x:1@y", "at '/image/repository': 'x:1@y' does not match pattern"),
+        ("image.digest=sha256:12", "at '/image/digest': 'sha256:12' does not match pattern"),
+        ("image.pullPolicy=Sometimes", "must be one of 'Always', 'IfNotPresent', 'Never'"),
+        ("logLevel=loud", "must be one of 'debug', 'info', 'warning', 'error'"),
+        ("leaseSeconds=1", "at '/leaseSeconds': minimum: got 1, want 2"),
+        ("relistSeconds=often", "at '/relistSeconds': got string, want number"),
+        ("listenAddress=localhost", "at '/listenAddress': 'localhost' does not match pattern"),
+        ("metrics.port=70000", "at '/metrics/port': maximum: got 70,000, want 65,535"),
+        ("resources.limits.memory=lots", "at '/resources/limits/memory': 'lots' does not match pattern"),
+        ("resources.limit.memory=1Gi", "at '/resources': additional properties 'limit' not allowed"),
+        ("prometheusSecrets[0].name=a", "at '/prometheusSecrets/0': missing property 'namespace'"),
+        ("modelPolicy.create=true", "at '/modelPolicy/spec': missing property 'prometheus'"),
+        ("modelPolicy.spec.prometheus.uri=x", "additional properties 'uri' not allowed"),
+        ("podMonitor.interval=often", "at '/podMonitor/interval': 'often' does not match pattern"),
+        ("podAnnotations.x=1", "at '/podAnnotations/x': got number, want string"),
+    ],
+)
+def test_wrong_values_are_refused(setting: str, said: str) -> None:
+    """A value that is misspelt, of the wrong type or out of bounds is refused before anything is sent, and named."""
+    assert said in refusal(setting)
+
+
+def _explained(text: str, value: str) -> bool:
+    """Whether a comment stands above a value, or above the top-level value that it is part of."""
+    lines = text.splitlines()
+    at = lines.index(value)
+    while lines[at].startswith(" ") and not lines[at - 1].lstrip().startswith("#"):
+        at -= 1
+    return lines[at - 1].lstrip().startswith("#")
+
+
+def test_each_value_is_explained_and_checked() -> None:
+    """values.yaml has a comment above each value; the schema knows each, closes each object, and knows no other."""
+    text = (CHART / "values.yaml").read_text()
+    bare = [block for block in re.findall(r"(?m)^(?: *#.*\n)?( *\w+: \S+)", text) if not _explained(text, block)]
+    assert not bare, f"values without a comment: {bare}"
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load(text)
+    assert schema["properties"].keys() == values.keys() | {"global"}
+    for key, value in values.items():
+        known = schema["properties"][key]
+        if known.get("type") == "object" and "properties" in known:
+            assert known["additionalProperties"] is False, key
+            assert isinstance(value, dict) and known["properties"].keys() >= value.keys(), key
+
+
+def test_the_policy_values_are_those_of_the_crd() -> None:
+    """modelPolicy.spec knows each field of ModelPolicy's spec and of its prometheus, and no other."""
+    crd = yaml.safe_load((CHART / "crds" / "modelpolicies.yaml").read_text())
+    wanted = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    known = schema["properties"]["modelPolicy"]["properties"]["spec"]["properties"]
+    assert known.keys() == wanted.keys()
+    assert known["prometheus"]["properties"].keys() == wanted["prometheus"]["properties"].keys()
+
+
+# From here on: a real installation, in the lab.
+
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "users": [ACCOUNT]}, {"level": "None"}],
+}
+BY_ADMISSION = {("modeldeployment.io", "modeldeployments/finalizers", "update", "")}
+"""Rights that are asked for by the API server's own checks (ownerReferences), never by a request."""
+
+
+class Cluster:
+    """A lab whose API server writes down what the operator asks for, and helm for it."""
+
+    def __init__(self, lab: Lab, audit: Path) -> None:
+        self.lab, self._audit = lab, audit
+
+    def helm(self, *args: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Runs helm in the operator's namespace."""
+        home = self.lab.folder / "helm"
+        folders = {f"HELM_{name}_HOME": str(home) for name in ("CACHE", "CONFIG", "DATA")}
+        env = {**folders, "KUBECONFIG": str(self.lab.kubeconfig), "HOME": str(home)}
+        done = helm(*args, f"--namespace={NAMESPACE}", env=env)
+        assert not check or done.returncode == 0, f"helm {args[0]}: {done.stderr}{self.told()}"
+        return done
+
+    def upgrade(self, **values: Any) -> str:
+        """`helm upgrade --install` of the release with these values only; what helm told."""
+        settings = [f"--set-json={key}={json.dumps(value)}" for key, value in values.items()]
+        return self.helm("upgrade", "--install", NAME, CHART, "--wait", "--timeout=60s", *settings).stdout
+
+    def pods(self) -> dict[str, str]:
+        """The operator's Ready pods and their addresses on this machine."""
+        pods = self.lab.api.list(f"/api/v1/namespaces/{NAMESPACE}/pods", labelSelector=f"app.kubernetes.io/name={NAME}")
+        return {p["metadata"]["name"]: listen_address(p["status"]["podIP"]) for p in pods if _ready(p)}
+
+    def metric(self, pod: str, sample: str) -> float:
+        """The sum of the operator's own series whose text has this beginning."""
+        text = httpx.get(f"http://{self.pods()[pod]}:8080/metrics", timeout=5).text
+        return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(sample))
+
+    def leaders(self) -> list[str]:
+        """The pods that say that they act."""
+        return [pod for pod in self.pods() if self.metric(pod, "modeldeployment_leader ") == 1]
+
+    def told(self) -> str:
+        """What the operator's pods logged."""
+        pods = self.lab.api.list(f"/api/v1/namespaces/{NAMESPACE}/pods")
+        logs = (self.lab.kubectl("logs", "-n", NAMESPACE, p["metadata"]["name"], check=False).stdout for p in pods)
+        return "\n".join(logs)
+
+    def requests(self) -> list[JSON]:
+        """What the API server wrote down about the operator's requests to resources."""
+        entries = map(json.loads, self._audit.read_text().splitlines())
+        return [entry for entry in entries if "objectRef" in entry]
+
+    def wait(self, what: str, check: Callable[[], Any], seconds: float = 30.0) -> Any:
+        """What `check` returns, once that is true. Fails with what the operator told when it never is."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if found := check():
+                return found
+            time.sleep(0.1)
+        shown = self.lab.kubectl("get", "modeldeployments,pods", "-A", "-o", "wide", check=False).stdout
+        raise AssertionError(f"not within {seconds:g}s: {what}\n{shown}\n{self.told()[-4000:]}")
+
+    def status(self, name: str) -> JSON:
+        """A ModelDeployment's status; {} before the first."""
+        found: JSON = self.lab.api.get(f"{API}/namespaces/default/modeldeployments/{name}").get("status") or {}
+        return found
+
+    def effects(self, name: str) -> set[str]:
+        """The decisions in its status."""
+        return {decision["effect"] for decision in self.status(name).get("decisions", ())}
+
+    def model(self, name: str, version: str, *, image: str = "model-server:1", **env: str) -> JSON:
+        """Applies a ModelDeployment as a person does, and returns it."""
+        manifest = yaml.safe_load((ROOT / "examples" / "fraud.yaml").read_text())
+        manifest["metadata"]["name"] = name
+        spec = manifest["spec"]
+        spec["model"]["version"] = version
+        serving = spec["serving"]["template"]["spec"]["containers"][0]
+        serving |= {"image": image, "env": [{"name": k, "value": v} for k, v in env.items()]}
+        spec["traffic"]["gateway"]["hostnames"] = [f"{name}.example.com"]
+        spec["rollout"]["analysis"] = {"interval": "1s"}
+        self.lab.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+        return dict(manifest)
+
+
+def _ready(pod: JSON) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return "deletionTimestamp" not in pod["metadata"] and any(
+        c["type"] == "Ready" and c["status"] == "True" for c in conditions
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The chart as a user installs it: into a cluster that checks ownerReferences (as OpenShift does) and audits."""
+    folder = tmp_path_factory.mktemp("audit")
+    (folder / "policy.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
+    flags = (
+        f"--audit-policy-file={folder / 'policy.yaml'}",
+        f"--audit-log-path={folder / 'audit.log'}",
+        "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
+    )
+    plain = ControlPlane._apiserver_flags
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ControlPlane, "_apiserver_flags", lambda self: [*plain(self), *flags])
+        lab = Lab(scrape_interval="1s")
+        try:
+            lab.start()
+        except LabUnavailable as error:
+            pytest.skip(str(error))
+    try:
+        server = ROOT / "examples" / "model-server" / "server.py"
+        lab.add_image("model-server", script=server)
+        lab.add_image(
+            NAME,  # as its Dockerfile would make it; in the lab a process listens on its pod's address only
+            command=["sh", "-c", f'exec {sys.executable} -m modeldeployment.cli "$@" --host=$HOST', NAME],
+            env={"PYTHONPATH": str(ROOT / "operator")},
+            kubeconfig=True,
+        )
+        lab.kubectl("create", "namespace", NAMESPACE)
+        lab.kubectl("create", "namespace", "monitoring")
+        for secret in ("prometheus", "other"):
+            lab.kubectl("create", "secret", "generic", secret, "-n", "monitoring", "--from-literal=token=x")
+        made = Cluster(lab, folder / "audit.log")
+        made.upgrade(**_values(lab))
+        yield made
+    finally:
+        lab.stop()
+
+
+def _values(lab: Lab, **more: Any) -> JSON:
+    """Values of an installation in the lab."""
+    prometheus = {"url": lab.prometheus_url, "secretRef": {"namespace": "monitoring", "name": "prometheus"}}
+    policy = {"create": True, "spec": {"prometheus": prometheus, "steadyInterval": "1s"}}
+    return {"modelPolicy": policy, "leaseSeconds": 4, "relistSeconds": 5, **more}
+
+
+@pytest.fixture(scope="module")
+def story(cluster: Cluster) -> Cluster:
+    """The operator has done everything that it does: see each step."""
+    cluster.model("fraud", "1.0.0")
+    cluster.wait("the first version serves", lambda: _serves(cluster, "1.0.0"))
+    with cluster.lab.load("fraud.example.com", rate=100, duration_seconds=60):
+        cluster.model("fraud", "2.0.0", FAULT_ERROR_RATE="0.3")
+        cluster.wait("the canary gets traffic", lambda: (cluster.status("fraud").get("canary") or {}).get("weight"))
+        cluster.wait("the bad version is taken back", lambda: cluster.status("fraud").get("quarantined"))
+        cluster.wait("the first version has all traffic again", lambda: _serves(cluster, "1.0.0"))
+    _foreign_children(cluster)
+    _edited_twice(cluster)
+    _many_versions(cluster)
+    _conflict(cluster)
+    cluster.lab.kubectl("delete", "modeldeployment", "foreign-revision", "foreign-deployment")
+    return cluster
+
+
+def _serves(cluster: Cluster, version: str) -> bool:
+    stable = cluster.status("fraud").get("stable") or {}
+    return bool(stable.get("version") == version and stable.get("weight") == 100)
+
+
+def _foreign_children(cluster: Cluster) -> None:
+    """Objects of other people that have the names of children: told, and left alone."""
+    for kind, make in (("revision", children.model_revision), ("deployment", children.deployment)):
+        name = f"foreign-{kind}"
+        manifest = yaml.safe_load((ROOT / "examples" / "fraud.yaml").read_text())["spec"]
+        manifest["traffic"]["gateway"]["hostnames"] = [f"{name}.example.com"]
+        revision, content = children.revision_of(name, ModelDeploymentSpec.model_validate(manifest))
+        owner = Owner("default", name, "")
+        child = make(owner, revision, content) if kind == "revision" else make(owner, revision, content, 0)
+        child["metadata"] = {"name": revision, "namespace": "default"}
+        cluster.lab.kubectl("create", "-f", "-", input=json.dumps(child))
+        body = {"apiVersion": names.API_VERSION, "kind": "ModelDeployment", "metadata": {"name": name}}
+        cluster.lab.kubectl("apply", "-f", "-", input=json.dumps({**body, "spec": manifest}))
+        cluster.wait(
+            f"the foreign {kind} is told",
+            lambda name=name: "belongs to somebody else" in json.dumps(cluster.status(name)),
+        )
+
+
+def _edited_twice(cluster: Cluster) -> None:
+    """A Service that is edited twice is put right twice, and told in one Event's series."""
+    revision = cluster.status("fraud")["stable"]["revision"]
+    path = f"/api/v1/namespaces/default/services/{revision}"
+    for _ in range(2):
+        cluster.lab.api.patch(path, {"spec": {"selector": {names.LABEL_REVISION: "none"}}})
+        cluster.wait(
+            "the Service is put right",
+            lambda: cluster.lab.api.get(path)["spec"]["selector"][names.LABEL_REVISION] == revision,
+        )
+
+
+def _many_versions(cluster: Cluster) -> None:
+    """Versions that nobody waits for, until the oldest revisions are deleted."""
+    path = f"{API}/namespaces/default/modelrevisions"
+    for number in range(12):
+        version = f"3.0.{number}"
+        cluster.model("fraud", version, image="lab/not-built")
+        cluster.wait(version, lambda v=version: (cluster.status("fraud").get("canary") or {}).get("version") == v)
+    made = {r["spec"]["model"]["version"] for r in cluster.lab.api.list(path)}
+    cluster.model("fraud", "1.0.0")
+    cluster.wait(
+        f"the oldest of {sorted(made)} are deleted",
+        lambda: "3.0.0" not in {r["spec"]["model"]["version"] for r in cluster.lab.api.list(path)},
+    )
+
+
+def _conflict(cluster: Cluster) -> None:
+    """Somebody writes all the time while the operator does: it reads anew and goes on."""
+    path = f"{API}/namespaces/default/modeldeployments/fraud"
+    cluster.model("fraud", "4.0.0", image="lab/not-built")
+    deadline = time.monotonic() + 20
+    while not any(r["verb"] == "get" and r["objectRef"]["resource"] == "modeldeployments" for r in cluster.requests()):
+        assert time.monotonic() < deadline, "no write met another's"
+        for number in range(50):
+            cluster.lab.api.patch(path, {"metadata": {"annotations": {"example.com/n": str(number)}}})
+    cluster.model("fraud", "1.0.0")
+
+
+def test_the_installation_says_what_to_do_next(cluster: Cluster) -> None:
+    """The notes name the Deployment and Prometheus, and commands that work here."""
+    notes = cluster.helm("get", "notes", NAME).stdout
+    assert cluster.lab.prometheus_url in notes
+    command = re.search(r"kubectl (--namespace \S+ rollout status \S+)", notes)
+    assert command, notes
+    cluster.lab.kubectl(*command.group(1).split(), "--timeout=20s")
+
+
+def test_the_operator_is_never_refused(story: Cluster) -> None:
+    """First version, canary, rollback, repairs, clean-up: not one 403, by the audit log, the metrics and the logs."""
+    assert "RolledBack" in json.dumps(story.status("fraud")) or story.status("fraud")["quarantined"]
+    refused = [r for r in story.requests() if r["responseStatus"]["code"] in (401, 403)]
+    assert not refused, f"refused by RBAC: {sorted({(r['verb'], r['requestURI']) for r in refused})}"
+    (leader,) = story.leaders()
+    assert story.metric(leader, "modeldeployment_api_requests_total") > 100
+    assert 'code="403"' not in httpx.get(f"http://{story.pods()[leader]}:8080/metrics", timeout=5).text
+    assert "forbidden" not in story.told().lower()
+
+
+def test_no_right_is_unused(story: Cluster) -> None:
+    """Each verb on each resource that the roles grant was asked for; the exceptions are listed with their reason."""
+    used = {right for request in story.requests() for right in _rights(request)}
+    granted = set(_granted(story.lab))
+    unused = granted - used - BY_ADMISSION
+    assert not unused, f"granted and never used: {sorted(unused)}"
+
+
+def _granted(lab: Lab) -> Iterator[tuple[str, str, str, str]]:
+    """(group, resource, verb, name or "") of all roles that are bound to the operator's account itself."""
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    subject = {"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}
+    for plural, role in (("clusterrolebindings", "clusterroles"), ("rolebindings", "roles")):
+        for binding in lab.api.list(f"{rbac}/{plural}"):
+            if subject not in binding.get("subjects", ()):
+                continue
+            where = f"/namespaces/{binding['metadata']['namespace']}" if role == "roles" else ""
+            for rule in lab.api.get(f"{rbac}{where}/{role}/{binding['roleRef']['name']}")["rules"]:
+                for group in rule["apiGroups"]:
+                    for resource in rule["resources"]:
+                        for verb in rule["verbs"]:
+                            for name in rule.get("resourceNames", [""]):
+                                yield group, resource, verb, name
+
+
+def _rights(request: JSON) -> Iterator[tuple[str, str, str, str]]:
+    """The rights that one request needed."""
+    target = request["objectRef"]
+    resource = "/".join(part for part in (target["resource"], target.get("subresource")) if part)
+    verbs = {request["verb"]}
+    if request["verb"] == "patch" and request["responseStatus"]["code"] == 201:
+        verbs.add("create")  # server-side apply of what was not there
+    for verb in verbs:
+        for name in ("", target.get("name", "")):
+            yield target.get("apiGroup", ""), resource, verb, name
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"),
+    [
+        ("get", "secrets/other -n monitoring"),
+        ("list", "secrets -n monitoring"),
+        ("get", f"secrets/prometheus -n {NAMESPACE}"),
+        ("patch", "modeldeployments.modeldeployment.io -n default"),
+        ("delete", "modeldeployments.modeldeployment.io -n default"),
+        ("delete", "pods -n default"),
+        ("create", "pods -n default"),
+        ("patch", "gateways.gateway.networking.k8s.io -n gateway-system"),
+        ("update", "leases.coordination.k8s.io/another -n default"),
+        ("delete", f"leases.coordination.k8s.io/{NAME} -n {NAMESPACE}"),
+        ("impersonate", "users"),
+    ],
+)
+def test_the_operator_may_not(cluster: Cluster, verb: str, resource: str) -> None:
+    """Other Secrets, people's specs, pods, gateways and other Leases are out of its reach."""
+    done = cluster.lab.kubectl("auth", "can-i", verb, *resource.split(), f"--as={ACCOUNT}", check=False)
+    assert done.stdout.strip() == "no", f"{verb} {resource}: {done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("role", "verb", "resource", "answer"),
+    [
+        ("view", "watch", "modeldeployments", "yes"),
+        ("view", "get", "modelrevisions", "yes"),
+        ("view", "patch", "modeldeployments", "no"),
+        ("edit", "create", "modeldeployments", "yes"),
+        ("edit", "patch", "modeldeployments --subresource=scale", "yes"),
+        ("edit", "patch", "modeldeployments --subresource=status", "no"),
+        ("edit", "delete", "modelrevisions", "no"),
+        ("admin", "delete", "modeldeployments", "yes"),
+    ],
+)
+def test_people_get_rights_with_their_roles(cluster: Cluster, role: str, verb: str, resource: str, answer: str) -> None:
+    """Who has view, edit or admin in a namespace sees or changes its ModelDeployments, and not what was decided."""
+    cluster.lab.apply(
+        json.dumps(
+            {
+                "apiVersion": "rbac.authorization.k8s.io/v1",
+                "kind": "RoleBinding",
+                "metadata": {"name": f"all-{role}", "namespace": "default"},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": role}],
+            }
+        )
+    )
+
+    def says() -> bool:
+        done = cluster.lab.kubectl("auth", "can-i", verb, *resource.split(), f"--as={role}", check=False)
+        return done.stdout.strip() == answer
+
+    cluster.wait(f"{role} may {verb} {resource}: {answer}", says, 10)
+
+
+def test_a_second_operator_is_refused(cluster: Cluster) -> None:
+    """A second release in the cluster, which would act on the same objects, does not install."""
+    cluster.lab.kubectl("create", "namespace", "second")
+    done = cluster.helm("install", "second", CHART, "--namespace=second", check=False)
+    assert done.returncode != 0 and 'ClusterRole "modeldeployment-operator' in done.stderr, done.stderr
+    assert "invalid ownership metadata" in done.stderr
+
+
+def test_upgrades_change_values_and_one_of_two_leads(cluster: Cluster) -> None:
+    """An upgrade to two replicas leaves one acting; when that is killed, the other goes on."""
+    cluster.upgrade(**_values(cluster.lab, replicas=2, logLevel="debug", podAnnotations={"example.com/team": "ml"}))
+    pods = cluster.wait("two pods are Ready", lambda: len(found := cluster.pods()) == 2 and found)
+    (leader,) = cluster.wait("one leads", cluster.leaders)
+    other = next(pod for pod in pods if pod != leader)
+    assert httpx.get(f"http://{pods[other]}:8080/readyz", timeout=5).text == "ok"
+    pod = cluster.lab.api.get(f"/api/v1/namespaces/{NAMESPACE}/pods/{other}")
+    assert pod["metadata"]["annotations"]["example.com/team"] == "ml"
+    assert "--log-level=debug" in pod["spec"]["containers"][0]["args"]
+    cluster.wait("Prometheus finds the operator", lambda: cluster.lab.prometheus.query("sum(modeldeployment_leader)"))
+    cluster.lab.kubectl("delete", "pod", leader, "-n", NAMESPACE, "--grace-period=0", "--force")
+    cluster.wait("another leads", lambda: leader not in (now := cluster.leaders()) and now)
+    budget = cluster.lab.api.get(f"/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets/{NAME}")
+    assert budget["spec"]["maxUnavailable"] == 1
+
+
+def test_uninstall_leaves_models_alone(cluster: Cluster) -> None:
+    """After `helm uninstall` CRDs, ModelDeployments and what they serve are still there; the operator is not."""
+    cluster.model("kept", "1.0.0")
+    served = cluster.wait("it serves", lambda: cluster.status("kept").get("stable"))
+    cluster.helm("uninstall", NAME, "--wait")
+    cluster.wait("the operator is gone", lambda: not cluster.pods())
+    assert cluster.status("kept")["stable"]["revision"] == served["revision"]
+    for plural in ("modeldeployments", "modelrevisions", "modelpolicies"):
+        cluster.lab.kubectl("get", "crd", f"{plural}.{names.GROUP}")
+    cluster.lab.kubectl("get", "deployment,service", served["revision"])
+    mine = ("get", "all,clusterrole,role,pdb", "-A", "-l", f"app.kubernetes.io/instance={NAME}")
+    cluster.wait("nothing of the release is left", lambda: not cluster.lab.kubectl(*mine).stdout)
