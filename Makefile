@@ -30,7 +30,7 @@ binaries: $(READY) ## The lab's binaries, built once per machine into a shared c
 	@$(BIN)/python -m lab --binaries
 
 .PHONY: demo
-demo: binaries ## Eight acts on a real API server, Prometheus, Envoy and model servers
+demo: binaries ## Nine acts on a real API server, Prometheus, Envoy and model servers
 	@$(BIN)/python -m demo
 
 .PHONY: test

@@ -12,7 +12,7 @@ from typing import Any
 
 from prometheus_api_client import PrometheusConnect
 
-from demo.stage import SCRAPE_SECONDS, Stage
+from demo.stage import SCRAPE_SECONDS, Stage, e_value
 
 WIDTH, LEFT, RIGHT = 1120, 56, 16
 COLOURS = ("#4477aa", "#228833", "#ee6677", "#aa3377", "#ccbb44", "#66ccee", "#ee8866", "#999933", "#bbbbbb")
@@ -34,12 +34,18 @@ def curves(stage: Stage) -> Curves:
     made = Curves()
     versions = sorted({version for sample in stage.samples for version in sample.weights})
     for version in versions:
-        made.weights[version] = [(s.at - stage.began, s.weights.get(version, 0)) for s in stage.samples]
+        shares = [s.weights.get(version, 0) for s in stage.samples]
+        around = zip([0, *shares], shares, [*shares[1:], 0], strict=False)
+        drawn = [share if share or before or after else math.nan for before, share, after in around]
+        made.weights[version] = [(s.at - stage.began, v) for s, v in zip(stage.samples, drawn, strict=True)]
     for rule in sorted({rule for sample in stage.samples for rule in sample.evidence}):
         made.evidence[rule] = [(s.at - stage.began, s.evidence.get(rule, math.nan)) for s in stage.samples]
     for decision in stage.decided(stage.began):
         at = datetime.fromisoformat(decision["time"]).timestamp() - stage.began
         made.decisions.append((at, decision))
+        value = e_value(decision["message"])
+        if value is not None and decision["rule"] in made.evidence:
+            made.evidence[decision["rule"]] = sorted([*made.evidence[decision["rule"]], (at, value)])
     with contextlib.suppress(OSError):  # an act that failed may have left Prometheus stopped
         made.error_rates = _error_rates(stage)
     return made

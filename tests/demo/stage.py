@@ -153,7 +153,7 @@ class Stage:
         for decision in status.get("decisions", ()):
             self.decisions[decision["time"], decision["revision"], decision["effect"]] = decision
         rules = (status.get("rollout") or {}).get("rules", ())
-        evidence = {rule["name"]: value for rule in rules if (value := _e_value(rule["message"])) is not None}
+        evidence = {rule["name"]: value for rule in rules if (value := e_value(rule["message"])) is not None}
         state, message = progressing.get("reason", ""), progressing.get("message", "")
         return Sample(time.time(), self.weights(), state, message, evidence)
 
@@ -184,7 +184,8 @@ def answered(snapshot: Snapshot) -> Counter[str]:
     return snapshot.versions()
 
 
-def _e_value(message: str) -> float | None:
+def e_value(message: str) -> float | None:
+    """The e-value against stable that a rule's or a decision's sentence tells."""
     _, found, after = message.partition("against stable ")
     if not found:
         return None
