@@ -71,9 +71,7 @@ class _Operator:
         self._leading = False
 
     async def run(self) -> int:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        self._listen()
         handlers = watches.registry(self._store)
         watches.login(handlers, self._configuration)
         server = await web.serve(
@@ -87,6 +85,7 @@ class _Operator:
             asyncio.create_task(watches.watch(handlers, self._watching, self._stop)),
             asyncio.create_task(self._stop.wait()),
         ]
+        signals = asyncio.create_task(self._listen_again())
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if not self._stop.is_set():
             self._exit = 1
@@ -97,11 +96,21 @@ class _Operator:
         tasks[0].cancel()  # it would take the Lease again
         await asyncio.wait(tasks[:1])
         await self._lease.release()
-        for task in tasks:
+        for task in (*tasks, signals):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, signals, return_exceptions=True)
         await server.cleanup()
         return self._exit
+
+    def _listen(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+
+    async def _listen_again(self) -> None:
+        """kopf takes the signals for itself: it would end alone, seconds later, and the Lease would not be given up."""
+        await self._watching.wait()
+        await asyncio.sleep(0.1)
+        self._listen()
 
     async def _lead(self) -> None:
         """Acts, from what is stored now: the leader before may have gone on until a moment ago."""

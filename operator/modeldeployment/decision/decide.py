@@ -210,8 +210,8 @@ def _ready(view: View) -> tuple[Condition, ...]:
 def _evidence(view: View) -> Condition:
     state = view.evidence.state
     status: ConditionStatus = "True" if state is DataState.FLOWING else "False"
-    if view.status.stable is None and view.status.canary is None:
-        status = "Unknown"
+    if view.status.stable is None:
+        status = "Unknown"  # nothing to measure yet
     return _condition(view, ConditionType.EVIDENCE_AVAILABLE, status, state.value, view.evidence.message)
 
 

@@ -199,7 +199,7 @@ def test_bad_canary_is_taken_back_and_kept_out(bad: Behaviour, rule: str) -> Non
     world.run(30)
     assert world.effects[-1] == "RolledBack" and world.wanted("2") == 0
     assert world.records[-1].rule == rule and world.records[-1].verdict is Verdict.FAIL
-    world.run(3600)
+    world.run(900)
     assert world.effects[-1] == "RolledBack", "it is not tried again by itself"
     assert world.state == "RolledBack" and world.replicas("2") == 0
     assert [world.condition(t).status for t in (ConditionType.ROLLED_BACK, ConditionType.STALLED)] == ["True", "True"]
@@ -230,9 +230,9 @@ def test_bad_canary_makes_way_for_a_changed_spec() -> None:
 
 def test_both_arms_bad_is_not_the_canarys_fault() -> None:
     """When both versions fail alike nothing is taken back and nothing promoted."""
-    world = at_weight(rps=100, tick=10)
+    world = at_weight(rps=100)
     world.does("1").errors = world.does("2").errors = 0.2
-    world.run(3600)
+    world.run(1800)
     assert world.weight("2") == 10 and world.effects[-1] == "WeightRaised"
 
 
@@ -261,7 +261,7 @@ def test_rollback_names_a_rule_that_takes_back() -> None:
 
 def test_objective_outside_rollback_on_must_pass_but_takes_nothing_back() -> None:
     """Too slow, and latency is not in rollbackOn: the canary is neither promoted nor taken back."""
-    world = canary({"spec.rollout.rollbackOn": {"errorRate": ">1%"}}, two=SLOW).run(3600)
+    world = canary({"spec.rollout.rollbackOn": {"errorRate": ">1%"}}, two=SLOW).run(1200)
     assert world.weight("2") == 10 and world.effects[-1] == "WeightRaised"
 
 
@@ -360,7 +360,7 @@ def test_previous_version_without_pods_comes_by_canary() -> None:
 
 def test_watch_takes_a_version_back_that_turns_bad() -> None:
     """An hour after its promotion it fails: the version before gets everything, and it is quarantined."""
-    world = watched()
+    world = watched({"spec.rollout.analysis": {"interval": "30s"}}, tick=30)
     world.run(3600)
     world.does("2").errors = 0.2
     world.until("RolledBack", most=600)
@@ -427,7 +427,7 @@ def test_watch_lets_a_fix_through_when_there_is_nothing_to_return_to() -> None:
 # --- pods -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tick", [1.0, 10.0])
+@pytest.mark.parametrize("tick", [2.0, 10.0])
 def test_crash_loop_cannot_outlive_the_progress_deadline(tick: float) -> None:
     """A canary that is Ready for 20s of each minute has 10m of unavailability after 15: the sum counts."""
     world = canary(two=CRASHING, tick=tick, rps=0.2)
@@ -482,10 +482,10 @@ def test_canary_that_dies_while_it_is_promoted_comes_back_at_its_last_step() -> 
 @pytest.mark.parametrize("two", [Behaviour(), BAD], ids=["good", "bad"])
 def test_data_that_does_not_flow_neither_promotes_nor_takes_back(state: DataState, two: Behaviour) -> None:
     """Weights stay where they are, the reason is told, and all goes on once data flow again."""
-    world = at_weight(rps=100, two=two, tick=2)
+    world = at_weight(rps=100, two=two)
     decided = len(world.records)
     world.data = state
-    world.run(1800)
+    world.run(900)
     assert world.weight("2") == 10 and len(world.records) == decided
     assert world.condition(ConditionType.EVIDENCE_AVAILABLE).reason == state.value
     assert world.status.rollout is not None and world.status.rollout.reason == state.value
@@ -557,9 +557,9 @@ def test_deadline_promotes_nothing_that_breaks_a_rule() -> None:
 
 def test_suspend_advance_stops_what_rises_but_not_what_falls() -> None:
     """Nothing starts, rises or is promoted; a bad canary is still taken back."""
-    world = at_weight(rps=100, tick=2)
+    world = at_weight(rps=100)
     world.change({"spec.suspend": {"mode": "Advance"}})
-    world.run(1800)
+    world.run(900)
     assert world.weight("2") == 10 and world.state == "Suspended"
     world.does("2").errors = 0.2
     world.until(lambda: "RolledBack" in world.effects, most=600)
@@ -567,9 +567,9 @@ def test_suspend_advance_stops_what_rises_but_not_what_falls() -> None:
 
 def test_suspend_all_stops_everything() -> None:
     """Nothing moves at all, not even a bad canary; without suspend it is taken back at once."""
-    world = at_weight(two=BAD, rps=100, tick=2)
+    world = at_weight(two=BAD, rps=100)
     world.change({"spec.suspend": {"mode": "All"}})
-    world.run(1800)
+    world.run(900)
     assert world.weight("2") == 10 and world.state == "Suspended"
     world.change({"spec.suspend": None})
     world.run(10)
@@ -770,7 +770,7 @@ def test_quarantine_is_bounded_and_keeps_the_newest() -> None:
 
 def test_raised_bound_forgets_what_was_proven_on_the_old_one() -> None:
     """2% errors break a bound of 1%, not one of 5%: an edit of the bound is judged on evidence of the new one."""
-    world = at_weight(two=Behaviour(errors=0.02), rps=100, tick=2)
+    world = at_weight(two=Behaviour(errors=0.02), rps=100)
     world.change({"spec.suspend": {"mode": "All"}})
     world.run(1800)
     assert world.status.rollout is not None and world.status.rollout.verdict is Verdict.FAIL

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -153,7 +153,7 @@ class World:
         version: str = "1",
     ) -> None:
         self.now, self.tick_seconds, self.rps = START, tick, rps
-        self.behaviours = dict(versions or {})
+        self.behaviours = {version: replace(does) for version, does in (versions or {}).items()}
         self.router = Router()
         self.data: DataState | None = None
         self.values: dict[tuple[str, str], float] = {}
