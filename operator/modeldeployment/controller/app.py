@@ -142,7 +142,9 @@ class _Operator:
         return ""
 
     def _ready(self) -> str:
-        return "" if self._watching.is_set() else "the watches have not started"
+        if not self._watching.is_set():
+            return "the watches have not started"
+        return self._relist.missing
 
     def _count_request(self, verb: str, plural: str, status: int) -> None:
         self._telemetry.api_requests.labels(verb, plural, str(status)).inc()

@@ -71,12 +71,15 @@ class Effects:
         live = self._store.get(HTTP_ROUTES, entry.key)
         weights = wanted_weights(entry.status)
         body = gateway.render(entry.owner, entry.spec, weights)
-        if live is not None and not differs(body["spec"], live["spec"]):
+        if live is None:
+            if entry.weights:
+                tell("ChildRestored", f"HTTPRoute {entry.key[1]} was deleted by somebody: made anew")
+            await self._create(HTTP_ROUTES, body)
             return
-        if live is not None and (who := edited_by(live, "rules")):
+        if not differs(body["spec"], live["spec"]):
+            return
+        if who := edited_by(live, "rules"):
             tell("ChildRestored", f"HTTPRoute {entry.key[1]} was edited by {who}: put right")
-        if live is None and entry.weights:
-            tell("ChildRestored", f"HTTPRoute {entry.key[1]} was deleted by somebody: made anew")
         self._store.put(HTTP_ROUTES, await self._kube.apply(HTTP_ROUTES, body))
 
     async def _revision(
@@ -100,12 +103,17 @@ class Effects:
     async def _service(self, entry: Entry, revision: str, spec: ModelRevisionSpec, tell: Told) -> None:
         live = self._store.get(SERVICES, (entry.key[0], revision))
         body = children.service(entry.owner, revision, spec)
-        if live is not None and not differs(body["spec"], live["spec"]):
+        if live is None:
+            await self._create(SERVICES, body)
             return
-        if live is not None:
-            who = edited_by(live) or "somebody"
-            tell("ChildRestored", f"Service {revision} was edited by {who}: put right")
-        self._store.put(SERVICES, await self._kube.apply(SERVICES, body))
+        # A key more in the selector leaves the Service without endpoints, so there nothing may be added.
+        selects = live["spec"].get("selector") == body["spec"]["selector"]
+        if selects and not differs(body["spec"], live["spec"]):
+            return
+        who = edited_by(live) or "somebody"
+        tell("ChildRestored", f"Service {revision} was edited by {who}: put right")
+        change = [{"op": "add", "path": f"/spec/{key}", "value": body["spec"][key]} for key in ("selector", "ports")]
+        self._store.put(SERVICES, await self._kube.json_patch(SERVICES, entry.key[0], revision, change))
 
     async def _deployment(
         self, entry: Entry, revision: str, spec: ModelRevisionSpec, replicas: int | None, tell: Told

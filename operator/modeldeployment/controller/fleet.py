@@ -38,7 +38,7 @@ _LOG = logging.getLogger(__name__)
 SETTLE_SHARE, SETTLE_MAX = 0.1, 1.0
 """A look is this share of its interval (at most so many seconds) late, so that the scrapes before it are stored."""
 AT_ONCE = 16
-"""Models whose writes are in flight at the same time."""
+"""Models whose writes are in flight at the same time. Those that serve never wait for those that are being made."""
 IN_A_ROW = 20
 """Models decided upon before others have their turn: probes, watches, the Lease."""
 RETRY_SECONDS = 2.0
@@ -97,7 +97,7 @@ class Fleet:
         self._intervals: dict[Key, float] = {}
         self._cohorts: dict[float, set[Key]] = defaultdict(set)
         self._unseen: set[Key] = set()
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = {serves: asyncio.Semaphore(AT_ONCE) for serves in (True, False)}
         self._retry: dict[Key, float] = {}
         self.beat = time.monotonic()
         """When the loop last went round (monotonic seconds): liveness reads it."""
@@ -306,7 +306,8 @@ class Fleet:
         view = view_of(entry, self._store, now, conflict=conflict, defaults=self._defaults(), trouble=self._trouble())
         decision = decide(view, entry.memory)
         if worth_writing(decision.status, entry.written, entry.written_at, now):
-            stored = await self._kube.put_status(MODEL_DEPLOYMENTS, entry.obj, decision.status.to_json())
+            async with self._slots[entry.status.stable is not None]:
+                stored = await self._kube.put_status(MODEL_DEPLOYMENTS, entry.obj, decision.status.to_json())
             entry.written, entry.written_at = decision.status, now
             entry.adopt(stored)
             self._store.put(MODEL_DEPLOYMENTS, stored)
@@ -325,7 +326,7 @@ class Fleet:
             self._recorder.tell(entry.obj, "Warning", reason, note, self._now())
             _LOG.warning(note, extra={"model": "/".join(entry.key), "reason": reason})
 
-        async with self._slots:
+        async with self._slots[entry.status.stable is not None]:
             try:
                 await self._effects.apply(entry, conflict, tell)
             except ApiError as error:

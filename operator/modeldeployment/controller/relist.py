@@ -22,11 +22,16 @@ IN_FLIGHT_SECONDS = 10.0
 
 
 class Relist:
-    """Compares lists with the store. `dead` names a kind whose watch shows nothing any more; "" while all live."""
+    """Compares lists with the store.
+
+    `dead` names a kind whose watch shows nothing any more, `missing` one that cannot be listed to begin with, and why;
+    "" while all is well.
+    """
 
     def __init__(self, store: Store, kube: Kube, telemetry: Telemetry) -> None:
         self._store, self._kube, self._telemetry = store, kube, telemetry
         self.dead = ""
+        self.missing = ""
 
     async def run(self, every: float = EVERY_SECONDS) -> None:
         """Compares for ever."""
@@ -53,8 +58,10 @@ class Relist:
         except (ApiError, OSError, TimeoutError) as error:
             if not isinstance(error, ApiError) or error.status != 404:
                 _LOG.warning("list failed, trying again", extra={"resource": resource.plural, "error": str(error)})
+                self.missing = f"{resource.plural} cannot be listed: {error}"
                 return False
             _LOG.warning("kind not served by this cluster", extra={"resource": resource.plural})
+        self.missing = ""
         return True
 
     async def compare(self, resource: Resource) -> int:

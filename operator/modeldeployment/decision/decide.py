@@ -218,6 +218,8 @@ def _evidence(view: View) -> Condition:
 def _route(view: View, route: Route) -> Condition:
     if view.conflict:
         return _condition(view, ConditionType.ROUTE_PROGRAMMED, "False", "HostnameConflict", view.conflict)
+    if view.refusal and route.state is RouteState.ABSENT:
+        return _condition(view, ConditionType.ROUTE_PROGRAMMED, "False", "ChildRefused", view.refusal)
     status: dict[RouteState, ConditionStatus] = {
         RouteState.PROGRAMMED: "True" if view.weights_applied else "Unknown",
         RouteState.PENDING: "Unknown",

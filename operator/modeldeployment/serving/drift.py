@@ -20,22 +20,19 @@ def edited_by(obj: JSON, *path: str) -> str:
     for entry in obj.get("metadata", {}).get("managedFields", ()):
         if entry.get("manager") in _OURS or entry.get("subresource"):
             continue
-        node: Any = entry.get("fieldsV1", {}).get("f:spec", {})
+        node: Any = entry.get("fieldsV1", {}).get("f:spec")
         for part in path:
-            node = node.get(f"f:{part}", {}) if isinstance(node, dict) else {}
+            node = node.get(f"f:{part}") if isinstance(node, dict) else None
         if _content(node):
             return str(entry.get("manager", "somebody"))
     return ""
 
 
 def _content(node: Any) -> bool:
-    """Whether fields remain when a mere restart is taken away."""
+    """Whether fields remain when a mere restart is taken away. An empty node is a field owned as a whole."""
     if not isinstance(node, dict):
         return False
-    rest = {key: value for key, value in node.items() if key not in (_RESTART, ".")}
-    if not rest:
-        return False
-    return any(not value or _content(value) for value in rest.values())
+    return not node or any(_content(value) for key, value in node.items() if key not in (_RESTART, "."))
 
 
 def differs(wanted: Any, live: Any) -> bool:
@@ -43,6 +40,7 @@ def differs(wanted: Any, live: Any) -> bool:
     if isinstance(wanted, dict):
         return not isinstance(live, dict) or any(differs(v, live.get(k)) for k, v in wanted.items())
     if isinstance(wanted, list):
+        live = [] if live is None else live
         return (
             not isinstance(live, list)
             or len(wanted) != len(live)

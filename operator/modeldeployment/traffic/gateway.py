@@ -45,6 +45,7 @@ def render(owner: Owner, spec: ModelDeploymentSpec, weights: Mapping[str, int]) 
         "parentRefs": [
             {"group": "gateway.networking.k8s.io", "kind": "Gateway", **ref.to_json()} for ref in gateway.parent_refs
         ],
+        "hostnames": list(gateway.hostnames),  # there even when empty, so that names taken out of the spec go
         "rules": [
             {
                 "matches": [{"path": {"type": "PathPrefix", "value": gateway.path_prefix}}],
@@ -52,8 +53,6 @@ def render(owner: Owner, spec: ModelDeploymentSpec, weights: Mapping[str, int]) 
             }
         ],
     }
-    if gateway.hostnames:
-        body["hostnames"] = list(gateway.hostnames)
     return {
         "apiVersion": API_VERSION,
         "kind": "HTTPRoute",
@@ -121,5 +120,9 @@ def _parent_says(live: JSON, namespace: str, ref: ParentRef) -> tuple[str, str] 
 
 
 def _weights(live: JSON) -> dict[str, int]:
-    backends = live["spec"]["rules"][0].get("backendRefs", ())
-    return {backend["name"]: backend.get("weight", 1) for backend in backends}
+    """Percent of each backend, by whatever weights the route has: somebody's edit need not add up to 100."""
+    rules: list[JSON] = live["spec"].get("rules") or [{}]
+    backends: list[JSON] = rules[0].get("backendRefs") or []
+    weights = {backend["name"]: int(backend.get("weight", 1)) for backend in backends}
+    total = sum(weights.values())
+    return {name: round(100 * weight / total) if total else 0 for name, weight in weights.items()}

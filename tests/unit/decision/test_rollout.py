@@ -733,6 +733,18 @@ def test_hostname_conflict_holds_everything_and_says_why() -> None:
     assert world.condition(ConditionType.ROUTE_PROGRAMMED).reason == "HostnameConflict"
 
 
+def test_first_version_without_its_hostname_is_up_and_not_ready() -> None:
+    """Its pods run, no route is made, and the conditions say whose name it is."""
+    world = World()
+    world.conflict = "fraud.example.com/ on Gateway default/public belongs to ModelDeployment default/older"
+    world.run(120)
+    assert world.condition(ConditionType.READY).status == "False" and not world.router.written
+    assert world.condition(ConditionType.ROUTE_PROGRAMMED).reason == "HostnameConflict"
+    assert world.state == "WaitingForRouter" and "older" in world.message
+    world.conflict = ""
+    world.serving()
+
+
 def test_weight_is_seen_before_it_counts() -> None:
     """A slow router: the step begins when it was seen to send the weight, and status shows what it does."""
     world = canary(rps=100)

@@ -202,10 +202,9 @@ class World:
 
     def until(self, what: str | Callable[[], bool], most: float = 3600.0) -> World:
         """Lets time pass until the state is so, or the predicate holds; fails after `most` seconds."""
-        done = (lambda: self.state == what) if isinstance(what, str) else what
         for _ in range(round(most / self.tick_seconds)):
             self.tick()
-            if done():
+            if self.state == what if isinstance(what, str) else what():
                 return self
         raise AssertionError(f"not within {most:g}s: {what}; now {self.state}: {self.message}; {self.effects}")
 
