@@ -27,7 +27,8 @@ def main() -> int:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure:
         reconfigure(errors="replace")  # a terminal that knows no ✔ shows a question mark
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell's background job would ignore the first
+        signal.signal(number, signal.default_int_handler)
     try:
         acts, recording, seconds = _perform()
     except LabUnavailable as error:
@@ -59,7 +60,8 @@ def _perform() -> tuple[list[Act], Recording, float]:
         second = SecondModel(stage)
         second.start()
         acts += [_play(stage, number, part) for number, part in enumerate(PLAY, start=1)]
-        stage.timeline.say("waiting for MLServer's act to end") if second.act.seconds == 0 else None
+        if second.running:
+            stage.timeline.say("waiting for the end of MLServer's act")
         acts.append(second.finish())
         stage.show()
         if not all(act.ok for act in acts):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 JSON = dict[str, Any]
+_LATE = re.compile(r"not within (?P<seconds>\S+)s: (?P<what>.*)")
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,13 @@ class Act:
             script(self)
         except Exception as error:
             first, _, rest = str(error).partition("\n")
-            self.check(first if isinstance(error, AssertionError) else "the act goes through", False, rest or first)
+            if late := _LATE.match(first):  # Stand.wait: what was waited for, and beneath it what is there
+                self.check(f"{late['what']}, within {late['seconds']} s", False, rest)
+            else:
+                self.check("the act goes through", False, f"{type(error).__name__}: {error}")
         self.seconds = round(time.time() - self.began, 1)
         if not self.ok and not self.skipped:
             broken = next(check for check in self.checks if not check.ok) if self.checks else Check("", False)
-            self.happened = f"NOT: {broken.expected}" + (f" ({broken.happened.strip()})" if broken.happened else "")
+            self.happened = f"NOT: {broken.expected}" + (
+                f" ({' '.join(broken.happened.split())})" if broken.happened else ""
+            )

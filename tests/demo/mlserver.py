@@ -35,6 +35,11 @@ class SecondModel:
             return
         self._thread.start()
 
+    @property
+    def running(self) -> bool:
+        """Whether it is not over yet."""
+        return self._thread.is_alive()
+
     def finish(self, seconds: float = 90) -> Act:
         """Waits for its end."""
         if not self.act.skipped:

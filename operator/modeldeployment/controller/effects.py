@@ -26,7 +26,7 @@ from modeldeployment.controller.store import Store
 from modeldeployment.decision.decide import wanted_weights
 from modeldeployment.serving import children
 from modeldeployment.serving.desired import pods_wanted
-from modeldeployment.serving.drift import differs, edited_by
+from modeldeployment.serving.drift import differs, edited_by, lacks
 from modeldeployment.traffic import gateway
 
 _LOG = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class Effects:
 
     def __init__(self, store: Store, kube: Kube) -> None:
         self._store, self._kube = store, kube
+        self._as_wanted: dict[tuple[str, str], str] = {}
 
     async def apply(self, entry: Entry, conflict: str, tell: Told) -> None:
         """Brings the children of one model to its status. The route first: taking traffic away must not wait.
@@ -57,7 +58,8 @@ class Effects:
         if entry.content is not None and _has_role(entry.status, entry.target.name):
             specs.setdefault(entry.target.name, entry.content)
         failures = []
-        if entry.status.stable and not conflict:
+        # A conflict keeps a route from being made; one that is there must still be able to take traffic away.
+        if entry.status.stable and (not conflict or self._store.get(HTTP_ROUTES, entry.key) is not None):
             failures += await _try(self._route(entry, tell))
         wanted = pods_wanted(entry.spec, entry.status) if entry.spec else {}
         for revision, spec in specs.items():
@@ -76,7 +78,7 @@ class Effects:
                 tell("ChildRestored", f"HTTPRoute {entry.key[1]} was deleted by somebody: made anew")
             await self._create(HTTP_ROUTES, body)
             return
-        if not differs(body["spec"], live["spec"]):
+        if not differs(body["spec"], live["spec"]) and _parents(body) == _parents(live):
             return
         if who := edited_by(live, "rules"):
             tell("ChildRestored", f"HTTPRoute {entry.key[1]} was edited by {who}: put right")
@@ -125,13 +127,26 @@ class Effects:
                 tell("ChildRestored", f"Deployment {revision} was deleted by somebody: made anew")
             await self._create(DEPLOYMENTS, children.deployment(entry.owner, revision, spec, count))
             return
-        if who := edited_by(live, "template"):
-            tell("ChildRestored", f"Deployment {revision} was edited by {who}: put right")
-            template = children.pod_template(entry.owner, revision, spec)
-            change = [{"op": "replace", "path": "/spec/template", "value": template}]
-            self._store.put(DEPLOYMENTS, await self._kube.json_patch(DEPLOYMENTS, entry.key[0], revision, change))
+        await self._template(entry, revision, spec, live, tell)
         if replicas is not None:
             await self._scale(entry, revision, replicas)
+
+    async def _template(self, entry: Entry, revision: str, spec: ModelRevisionSpec, live: JSON, tell: Told) -> None:
+        """Puts right what somebody changed in the pods' template, or took out of it."""
+        key = (entry.key[0], revision)
+        if self._as_wanted.get(key) == live["metadata"]["resourceVersion"]:
+            return
+        template = children.pod_template(entry.owner, revision, spec)
+        who = edited_by(live, "template") or ("somebody" if lacks(template, live["spec"]["template"]) else "")
+        if not who:
+            return
+        change = [{"op": "replace", "path": "/spec/template", "value": template}]
+        put = await self._kube.json_patch(DEPLOYMENTS, *key, change)
+        if put["spec"]["template"] != live["spec"]["template"]:
+            tell("ChildRestored", f"Deployment {revision} was edited by {who}: put right")
+        # Whoever applies the same values owns them too, and the API server may drop some: once is enough.
+        self._as_wanted[key] = put["metadata"]["resourceVersion"]
+        self._store.put(DEPLOYMENTS, put)
 
     async def _scale(self, entry: Entry, revision: str, replicas: int) -> None:
         """Asks for a number of pods once. Whoever changes it after that (a person, an autoscaler) is left alone."""
@@ -207,6 +222,11 @@ def _has_role(status: ModelDeploymentStatus, revision: str) -> bool:
 def _served(status: ModelDeploymentStatus, revision: str) -> bool:
     roles = (status.stable, status.previous)
     return any(role is not None and role.revision == revision for role in roles)
+
+
+def _parents(route: JSON) -> list[tuple[str | None, ...]]:
+    refs = route["spec"].get("parentRefs") or ()
+    return [(ref.get("namespace"), ref["name"], ref.get("sectionName")) for ref in refs]
 
 
 def _ours(made: JSON, body: JSON) -> bool:

@@ -33,6 +33,7 @@ class Entry:
         unused: intervals that no stored decision has taken in yet.
         history: the control's past, until a decision took it in.
         refusal: why the API server did not take a child, in its words.
+        turn: the decision that waits for the one under way to end.
         weights: revision → percent that the router was last seen to apply.
     """
 
@@ -52,6 +53,7 @@ class Entry:
     refusal: str = ""
     weights: dict[str, int] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turn: asyncio.Task[None] | None = None
 
     @classmethod
     def of(cls, key: Key, obj: JSON) -> Entry:

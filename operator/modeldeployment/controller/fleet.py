@@ -12,10 +12,10 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from modeldeployment.api.objectives import Objective
 from modeldeployment.api.status import DecisionRecord, ModelDeploymentStatus
@@ -143,9 +143,7 @@ class Fleet:
         self._reclaim()
         entries = [entry for key in marked if (entry := self._entries.get(key))]
         if entries:
-            task = asyncio.create_task(self._each(entries, self._decide))
-            self._deciding.add(task)
-            task.add_done_callback(self._deciding.discard)
+            self._spawn(self._decide_all(entries))
 
     def _refresh(self, key: Key) -> None:
         """The entry of a key as the store has it now."""
@@ -229,7 +227,7 @@ class Fleet:
         await asyncio.sleep(0.01)  # what changes together is looked at together
 
     async def _look(self, entries: list[Entry], instant: datetime, interval: float) -> None:
-        """One look at a cohort: the evidence of all, then each model for itself."""
+        """One look at a cohort: the evidence of all, then each model for itself, beside the next look."""
         began = time.perf_counter()
         defaults, steady = self._defaults(), self._policy.steady_seconds
         watched = [watched_of(entry, self._store, defaults, steady) for entry in entries]
@@ -245,36 +243,49 @@ class Fleet:
                     entry.evidence = replace(evidence, intervals=(), history=())
         finally:
             self._unseen.difference_update(entry.key for entry in entries)
-        await self._each(entries, self._decide)
         measured = sum(evidence.state in _MEASURED for evidence in found.values())
-        self._telemetry.looked("steady" if interval == steady else "trial", measured, time.perf_counter() - began)
+        # The next look does not wait for this one's writes.
+        self._spawn(self._conclude(entries, "steady" if interval == steady else "trial", measured, began))
 
-    async def _each(self, entries: Iterable[Entry], do: Callable[[Entry], Awaitable[None]]) -> None:
-        """Every entry for itself: what fails for one is told and tried again, and keeps nobody else."""
+    async def _conclude(self, entries: list[Entry], cohort: str, measured: int, began: float) -> None:
+        """The decisions after a look, and how long all of it took."""
+        await self._decide_all(entries)
+        self._telemetry.looked(cohort, measured, time.perf_counter() - began)
 
-        async def one(entry: Entry) -> None:
-            async with entry.lock:
-                try:
-                    await do(entry)
-                except NotLeaderError:
-                    _LOG.warning("write not sent: not the leader any more")
-                except ApiError as error:
-                    self._failed(entry, "api", error)
-                    if error.status == 409:
-                        await self._reload(entry)
-                except (OSError, TimeoutError) as error:
-                    self._failed(entry, "network", error)
-                except Exception as error:
-                    _LOG.exception("look failed", extra={"model": "/".join(entry.key)})
-                    self._failed(entry, "defect", error)
-            self._assign(entry.key)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._deciding.add(task)
+        task.add_done_callback(self._deciding.discard)
 
-        tasks = []
+    async def _decide_all(self, entries: Iterable[Entry]) -> None:
+        """Decides upon every entry, each for itself. One that waits for its turn already is not queued again."""
+        turns = []
         for number, entry in enumerate(entries, start=1):
-            tasks.append(asyncio.create_task(one(entry)))
+            if entry.turn is None:
+                entry.turn = asyncio.create_task(self._turn(entry))
+            turns.append(entry.turn)
             if number % IN_A_ROW == 0:
                 await asyncio.sleep(0)
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*turns)
+
+    async def _turn(self, entry: Entry) -> None:
+        """One decision; what fails is told and tried again."""
+        async with entry.lock:
+            entry.turn = None  # what is marked from here on needs another turn
+            try:
+                await self._decide(entry)
+            except NotLeaderError:
+                _LOG.warning("write not sent: not the leader any more")
+            except ApiError as error:
+                self._failed(entry, "api", error)
+                if error.status == 409:
+                    await self._reload(entry)
+            except (OSError, TimeoutError) as error:
+                self._failed(entry, "network", error)
+            except Exception as error:
+                _LOG.exception("look failed", extra={"model": "/".join(entry.key)})
+                self._failed(entry, "defect", error)
+        self._assign(entry.key)
 
     def _failed(self, entry: Entry, kind: str, error: Exception) -> None:
         self._telemetry.errors.labels(kind).inc()
@@ -312,8 +323,8 @@ class Fleet:
             entry.adopt(stored)
             self._store.put(MODEL_DEPLOYMENTS, stored)
         entry.status, entry.memory = decision.status, decision.memory
-        entry.unused = ()
-        if entry.memory.states or not entry.status.canary:
+        entry.unused = entry.unused[len(view.evidence.intervals) :]  # a look may have come in meanwhile
+        if entry.history is view.evidence.history and (entry.memory.states or not entry.status.canary):
             entry.history = ()
         entry.weights = dict(view.route.weights)
         for record in decision.records:

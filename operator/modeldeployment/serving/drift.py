@@ -47,3 +47,18 @@ def differs(wanted: Any, live: Any) -> bool:
             or any(differs(w, o) for w, o in zip(wanted, live, strict=True))
         )
     return bool(wanted != live)
+
+
+def lacks(wanted: Any, live: Any) -> bool:
+    """Whether something is missing in `live`: fields and list items are compared, not values.
+
+    Values the API server writes its own way (0.5 and 500m); who changed one is told by `edited_by`.
+    """
+    if isinstance(wanted, dict):
+        full = {key: value for key, value in wanted.items() if value not in ({}, [], "", None)}
+        return not isinstance(live, dict) or any(lacks(value, live.get(key)) for key, value in full.items())
+    if isinstance(wanted, list):
+        if not isinstance(live, list) or len(live) < len(wanted):
+            return True
+        return len(live) == len(wanted) and any(lacks(w, o) for w, o in zip(wanted, live, strict=True))
+    return live is None
