@@ -237,6 +237,10 @@ class RouteHistory:
         self._versions: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, daemon=True)
 
+    def wait(self) -> None:
+        """Waits for the first look at a route that is there."""
+        self._model.wait("its route to be watched", lambda: self.changes() or self._model.route() is None)
+
     def start(self) -> RouteHistory:
         """Begins with the weights there are."""
         self._thread.start()
@@ -308,8 +312,7 @@ def watching(*models: Model) -> Iterator[list[RouteHistory]]:
     histories = [RouteHistory(model).start() for model in models]
     try:
         for history in histories:
-            model = history._model
-            model.wait("its route to be watched", lambda h=history, m=model: h.changes() or m.route() is None)
+            history.wait()
         yield histories
     finally:
         for history in histories:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -288,9 +289,7 @@ def test_deleted_children_come_back(models: dict[str, Model]) -> None:
             return found is not None and found["metadata"]["uid"] != uid
 
         model.wait(f"{what} anew", anew)
-        model.wait(
-            f"the Event about {what}", lambda w=what: any(f"{w} was deleted" in e["note"] for e in model.events())
-        )
+        model.wait(f"the Event about {what}", partial(_told_deleted, model, what))
     model.wait("as before", lambda: model.weights() == weights and model.ready("1") == 1)
 
 
@@ -383,7 +382,9 @@ def test_a_canary_gets_no_weight_from_a_gateway_that_refuses(models: dict[str, M
     parents = [{"name": "public", "namespace": "gateway-system"}, {"name": "second", "namespace": "gateway-system"}]
     both = {"spec.traffic.gateway.parentRefs": parents}
     model.stand.apply(model.manifest("1", overrides=both))
-    model.wait("both Gateways", lambda: model.weights() == {"1": 100} and len(model.route()["status"]["parents"]) == 2)
+    model.wait(
+        "both Gateways", lambda: model.weights() == {"1": 100} and len((model.route() or {})["status"]["parents"]) == 2
+    )
     lab.api.delete(f"{GATEWAYS}/second")
     model.wait("the loss", lambda: model.says("RouteProgrammed", "False", "GatewayNotFound"))
     with watching(model) as (route,), model.load() as load:
@@ -430,3 +431,7 @@ def test_a_child_of_somebody_else_is_not_taken_over(models: dict[str, Model], st
     assert stand.lab.api.get(f"{DEPLOYMENTS}/{revision}")["spec"]["template"]["metadata"]["labels"] == labels
     stand.lab.api.delete(f"{DEPLOYMENTS}/{revision}")
     model.wait_serving("1")
+
+
+def _told_deleted(model: Model, what: str) -> bool:
+    return any(f"{what} was deleted" in event["note"] for event in model.events())

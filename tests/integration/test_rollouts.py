@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -152,8 +153,7 @@ def stuck(models: dict[str, Model]) -> Iterator[dict[str, Any]]:
         for name, trouble in troubles.items():
             models[name].apply("2", **trouble)
         for model in ours:
-            model.wait("to give up", lambda m=model: m.state == "ProgressDeadlineExceeded", 60)
-            model.wait("2 to be scaled down", lambda m=model: m.replicas("2") == 0)
+            model.wait("to give up", partial(_gave_up, model), 60)
         yield {
             model.name: (model, route, load.stop(), began)
             for model, route, load in zip(ours, routes, loads, strict=True)
@@ -190,3 +190,8 @@ def test_a_version_that_cannot_start_never_gets_traffic(
     waited = datetime.fromisoformat(decided["time"]).timestamp() - began
     assert 7.9 <= waited <= 20  # the deadline is 8 s, and the clock begins with the rollout; the machine may be busy
     assert model.says("Ready", "True", "Serving")
+
+
+def _gave_up(model: Model) -> bool:
+    """Taken back, and its pods are gone."""
+    return model.state == "ProgressDeadlineExceeded" and model.replicas("2") == 0
