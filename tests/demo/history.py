@@ -72,7 +72,7 @@ def record(stage: Stage, acts: list[Act]) -> Recording:
     decisions = timeline.decided(timeline.began)
     seen = [(s.at, s.worse, s.good) for s in timeline.samples]
     # What decided is in no sample any more: the trial was over with it.
-    seen += [(moment(d["time"]), *e_values([d["message"]])) for d in decisions if d.get("rule")]
+    seen += [(moment(d["time"]), *e_values([d["message"]])) for d in decisions]
     seen.sort(key=lambda values: values[0])
     made.evidence = {
         "that the canary is worse than stable": [(at - timeline.began, _value(worse)) for at, worse, _ in seen],

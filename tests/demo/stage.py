@@ -147,8 +147,10 @@ class Stage:
         """Copies what a person needs who looks for a cause: the logs, the objects, the Events."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for log in self.stand.lab.folder.glob("*.log"):
-            shutil.copy(log, folder)
+        for log in self.stand.lab.folder.rglob("*.log"):
+            # A pod's log has the pod's name, which its folder has.
+            name = f"{log.parent.name}.log" if log.parent.parent.name == "pods" else log.name
+            shutil.copy(log, folder / name)
         for name, command in {
             "modeldeployments.yaml": ("get", "md,mr", "-A", "-o", "yaml"),
             "events.txt": ("get", "events", "-A", "--sort-by=.metadata.creationTimestamp"),

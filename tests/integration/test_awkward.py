@@ -99,7 +99,8 @@ def test_a_third_version_in_mid_canary_starts_from_nothing(models: dict[str, Mod
     assert route.of("2") == [0, 30, 0]
     assert route.of("3") == [0, 30]
     assert route.of("1") == [100, 70, 100, 70]  # never both at once, and nothing beyond a step
-    zero = next(c.time for c in route.changes() if c.weights.get("2") == 0 and c.time > route.changes()[1].time)
+    last = max(c.time for c in route.changes() if c.weights.get("2"))
+    zero = min(c.time for c in route.changes() if c.time > last)
     assert none_after(records, "2", zero)
     assert records.bad == 0
     assert "RolloutReplaced" in model.decisions()
@@ -389,10 +390,9 @@ def test_a_canary_gets_no_weight_from_a_gateway_that_refuses(models: dict[str, M
     model.wait("the loss", lambda: model.says("RouteProgrammed", "False", "GatewayNotFound"))
     with watching(model) as (route,), model.load() as load:
         model.stand.apply(model.manifest("2", overrides=both))
-        model.wait("2 to be ready", lambda: model.ready("2") == 1)
-        time.sleep(3)
+        model.wait("2 to wait", lambda: model.ready("2") == 1 and model.state == "WaitingForRouter")
+        time.sleep(2)
         assert route.of("2") == [0]
-        assert model.state == "WaitingForRouter"
         lab.api.create(GATEWAYS, gateway)
         model.wait("2 to get everything", lambda: model.weights() == {"2": 100}, 60)
         load.stop()
@@ -427,7 +427,9 @@ def test_a_child_of_somebody_else_is_not_taken_over(models: dict[str, Model], st
         pytest.fail(str(error))
     model.stand.apply(model.manifest("1"))
     model.wait("the refusal", lambda: any(revision in e["note"] for e in model.events("ChildRefused")))
-    assert "belongs to somebody else" in model.condition("Progressing")["message"]
+    model.wait(
+        "the condition to say so", lambda: "belongs to somebody else" in model.condition("Progressing")["message"]
+    )
     assert stand.lab.api.get(f"{DEPLOYMENTS}/{revision}")["spec"]["template"]["metadata"]["labels"] == labels
     stand.lab.api.delete(f"{DEPLOYMENTS}/{revision}")
     model.wait_serving("1")

@@ -22,7 +22,7 @@ from modeldeployment.controller.resources import (
     SERVICES,
     Resource,
 )
-from modeldeployment.controller.store import Store
+from modeldeployment.controller.store import Store, key_of
 from modeldeployment.decision.decide import wanted_weights
 from modeldeployment.serving import children
 from modeldeployment.serving.desired import pods_wanted
@@ -42,6 +42,7 @@ class Effects:
     def __init__(self, store: Store, kube: Kube) -> None:
         self._store, self._kube = store, kube
         self._as_wanted: dict[tuple[str, str], str] = {}
+        self._made: set[tuple[Resource, str, str]] = set()
 
     async def apply(self, entry: Entry, conflict: str, tell: Told) -> None:
         """Brings the children of one model to its status. The route first: taking traffic away must not wait.
@@ -54,6 +55,8 @@ class Effects:
         Raises:
             ApiError: the API server refused something; the rest was still tried.
         """
+        for resource in (HTTP_ROUTES, SERVICES, MODEL_REVISIONS):
+            self._made.update((resource, *key_of(child)) for child in self._store.children(resource, entry.key))
         specs = revision_specs(entry.key, self._store)
         if entry.content is not None and _has_role(entry.status, entry.target.name):
             specs.setdefault(entry.target.name, entry.content)
@@ -74,9 +77,7 @@ class Effects:
         weights = wanted_weights(entry.status)
         body = gateway.render(entry.owner, entry.spec, weights)
         if live is None:
-            if entry.weights:
-                tell("ChildRestored", f"HTTPRoute {entry.key[1]} was deleted by somebody: made anew")
-            await self._create(HTTP_ROUTES, body)
+            await self._create(HTTP_ROUTES, body, tell)
             return
         if not differs(body["spec"], live["spec"]) and _parents(body) == _parents(live):
             return
@@ -94,7 +95,7 @@ class Effects:
     ) -> None:
         key = (entry.key[0], revision)
         if self._store.get(MODEL_REVISIONS, key) is None and revision in wanted:
-            await self._create(MODEL_REVISIONS, children.model_revision(entry.owner, revision, spec))
+            await self._create(MODEL_REVISIONS, children.model_revision(entry.owner, revision, spec), tell)
         if revision in wanted:
             await self._service(entry, revision, spec, tell)
             await self._deployment(entry, revision, spec, wanted[revision], tell)
@@ -106,7 +107,7 @@ class Effects:
         live = self._store.get(SERVICES, (entry.key[0], revision))
         body = children.service(entry.owner, revision, spec)
         if live is None:
-            await self._create(SERVICES, body)
+            await self._create(SERVICES, body, tell)
             return
         # A key more in the selector leaves the Service without endpoints, so there nothing may be added.
         selects = live["spec"].get("selector") == body["spec"]["selector"]
@@ -123,9 +124,8 @@ class Effects:
         live = self._store.get(DEPLOYMENTS, (entry.key[0], revision))
         if live is None:
             count = replicas if replicas is not None else (entry.spec.serving.replicas if entry.spec else 1)
-            if _served(entry.status, revision):
-                tell("ChildRestored", f"Deployment {revision} was deleted by somebody: made anew")
-            await self._create(DEPLOYMENTS, children.deployment(entry.owner, revision, spec, count))
+            body = children.deployment(entry.owner, revision, spec, count)
+            await self._create(DEPLOYMENTS, body, tell, was_there=_served(entry.status, revision))
             return
         await self._template(entry, revision, spec, live, tell)
         if replicas is not None:
@@ -187,8 +187,13 @@ class Effects:
             for resource in (DEPLOYMENTS, SERVICES, MODEL_REVISIONS):
                 if self._store.get(resource, (entry.key[0], name)) is not None:
                     await self._kube.delete(resource, entry.key[0], name)
+                    self._made.discard((resource, entry.key[0], name))
 
-    async def _create(self, resource: Resource, body: JSON) -> None:
+    async def _create(self, resource: Resource, body: JSON, tell: Told, *, was_there: bool = False) -> None:
+        """Makes a child. One that was there before was deleted by somebody, and that is told."""
+        name, known = body["metadata"]["name"], (resource, body["metadata"]["namespace"], body["metadata"]["name"])
+        if was_there or known in self._made:
+            tell("ChildRestored", f"{resource.kind} {name} was deleted by somebody: made anew")
         try:
             made = await self._kube.create(resource, body)
         except ApiError as error:
@@ -197,10 +202,10 @@ class Effects:
             # The watch has not shown it yet; or it is there and is somebody else's.
             made = await self._kube.get(resource, body["metadata"]["namespace"], body["metadata"]["name"])
             if not _ours(made, body):
-                name = body["metadata"]["name"]
                 raise ApiError(
                     409, "NotOurs", f"{resource.kind} {name} exists and belongs to somebody else: delete or rename it"
                 ) from error
+        self._made.add(known)
         self._store.put(resource, made)
 
 

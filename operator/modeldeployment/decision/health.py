@@ -34,8 +34,10 @@ def health(view: View, kept: tuple[ObjectiveStatus, ...]) -> tuple[Health, str, 
         return Health.UNKNOWN, "NothingServes", "no version serves yet"
     evidence = view.evidence
     blind = evidence.state in (DataState.QUERY_ERROR, DataState.NO_PROMETHEUS)
-    # During a trial the state speaks of the version on trial; the one that serves is told by its own counts.
-    if blind or (evidence.state is not DataState.FLOWING and view.status.rollout is None):
+    # During a trial, and until the first look after it, the state speaks of the version on trial; the one that serves
+    # is told by its own counts.
+    of_trial = view.status.rollout is not None or any(d.since >= evidence.time for d in view.status.draining)
+    if blind or (evidence.state is not DataState.FLOWING and not of_trial):
         return Health.UNKNOWN, evidence.state.value, evidence.message
     if not kept:
         return Health.UNKNOWN, "NoObjectives", "no objective says what good is: add spec.objectives"

@@ -46,7 +46,8 @@ def verdict(view: View, rollout: RolloutStatus, memory: Memory) -> RolloutStatus
         return _with(rollout, Verdict.FAIL, "ObjectiveBroken", failed[0].message, judged)
     open_ = [r for r in judged if r.verdict is not Verdict.PASS]
     if not open_:
-        return _with(rollout, Verdict.PASS, "ObjectivesKept", "every rule passed", judged)
+        kept = "; ".join(r.message for r in judged)
+        return _with(rollout, Verdict.PASS, "ObjectivesKept", f"every rule passed: {kept}", judged)
     return _with(rollout, Verdict.INCONCLUSIVE, "NotEnoughEvidence", _waiting(view, memory, open_), judged)
 
 
