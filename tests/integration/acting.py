@@ -130,7 +130,7 @@ class Model:
         found = [
             event
             for event in self.stand.lab.api.list(EVENTS)
-            if event["regarding"]["name"] == self.name and reason in ("", event["reason"])
+            if event["regarding"].get("name") == self.name and reason in ("", event["reason"])
         ]
         return sorted(found, key=lambda event: str(event["eventTime"]))
 

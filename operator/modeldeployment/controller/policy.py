@@ -17,12 +17,14 @@ from modeldeployment.api.quantities import seconds
 from modeldeployment.controller.kube import ApiError, Kube, NotLeaderError
 from modeldeployment.controller.resources import MODEL_POLICIES, SECRETS
 from modeldeployment.controller.store import Store
-from modeldeployment.metrics import Connection, PrometheusClient, QueryRecord, connection
+from modeldeployment.metrics import Connection, PrometheusClient, QueryRecord, Unauthorized, connection
 
 _LOG = logging.getLogger(__name__)
 POLICY = ("", "default")
 SECRET_EVERY = timedelta(minutes=1)
 """How soon a rotated Secret is read anew."""
+SECRET_AGAIN = timedelta(seconds=5)
+"""The same while Prometheus refuses the credentials."""
 
 
 class Policy:
@@ -67,7 +69,8 @@ class Policy:
     async def _read(self, now: datetime) -> None:
         obj = self.object
         version = obj["metadata"]["resourceVersion"] if obj else ""
-        if version == self._read_of and self._read_at and now - self._read_at < SECRET_EVERY:
+        every = SECRET_AGAIN if self._outcome == Unauthorized.kind else SECRET_EVERY
+        if version == self._read_of and self._read_at and now - self._read_at < every:
             return
         self._read_at, self._read_of = now, version
         if obj is None:
