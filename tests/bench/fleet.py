@@ -1,7 +1,7 @@
 """What a fleet costs: 1, 100 and 1,000 idle ModelDeployments beside 20 in rollout, on one operator.
 
-Run as `make bench-fleet`. API server, controllers, Prometheus and Envoy are real; pods are objects only, and one
-exporter answers the scrapes of all of them, each as a target of its own with its own labels. Traffic flows
+Run as `make bench-fleet`. API server, controllers and Prometheus are real; pods and routes are objects only, and one
+exporter answers the scrapes of all pods, each as a target of its own with its own labels. Traffic flows
 everywhere. Each row starts a new operator process on the fleet as it stands, waits for its first complete tick, lets
 it settle, and measures over a window of whole steady intervals. Intervals are the operator's defaults.
 """
@@ -119,7 +119,7 @@ class Bench:
     def _grown(self) -> bool:
         rows = self._ground.table().values()
         idle = sum(row["STATE"] == "RolloutComplete" and row["HEALTH"] == "OK" for row in rows)
-        canaries = sum(row["STATE"] == "CanaryRunning" and row["WEIGHT"] == CANARY_PERCENT for row in rows)
+        canaries = sum(row["STATE"] == "CanaryRunning" and row["WEIGHT"] == str(CANARY_PERCENT) for row in rows)
         if time.monotonic() - self._said > SAY_EVERY:
             self.say(f"  {idle} of {self._idle} idle models serve and have evidence, {canaries} are in rollout")
         return (idle, canaries) == (self._idle, IN_ROLLOUT)
@@ -302,7 +302,7 @@ def main() -> int:
     options = parser.parse_args()
     report: dict[str, Any] = {"machine": machine(), "versions": versions(), "seed": options.seed, "rows": []}
     rows: list[Row] = []
-    lab = Lab(scrape_interval=SCRAPE_INTERVAL)
+    lab = Lab(gateway=False, scrape_interval=SCRAPE_INTERVAL)
     with Stand(lab, steady_interval=STEADY_INTERVAL, stale_after="1m") as stand:
         ground = Ground(stand, seed=options.seed, scrape_interval=SCRAPE_INTERVAL)
         bench = Bench(stand, ground, ground.prepare())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from stand import ROOT, Stand
+from lab import gatewayapi
+from stand import Stand
 
 JSON = dict[str, Any]
 Key = tuple[str, str]
@@ -75,12 +77,25 @@ class Ground:
         for number in range(NAMESPACES):
             path = f"/api/v1/namespaces/team-{number}/serviceaccounts/default"
             lab.wait_until(f"the ServiceAccount of team-{number}", lambda path=path: lab.api.find(path) is not None)  # type: ignore[misc]
-        environment = {"PYTHONPATH": str(ROOT / "tests")}
         command = [sys.executable, "-m", "bench.exporter", lab.host, str(EXPORTER_PORT), str(self._seed)]
-        lab.process("exporter", command, env=environment).start()
+        lab.process("exporter", command).start()
+        self._router()
         lab.prometheus.config["scrape_configs"].append(self._job())
         lab.prometheus.reload()
         return self._account()
+
+    def _router(self) -> None:
+        """The Gateway, and who answers for it."""
+        lab = self._stand.lab
+        gatewayapi.install_crds(lab.api)
+        lab.wait_until("the Gateway API's CRDs", lambda: gatewayapi.established(lab.api))
+        gatewayapi.create_gateway(lab.api)
+        kubeconfig = lab.control_plane.kubeconfig("lab-gateway", lab.control_plane.tokens["lab-gateway"])
+        settings = {"kubeconfig": str(kubeconfig), "folder": str(lab.folder), "host": lab.host}
+        path = lab.folder / "gateway.json"
+        path.write_text(json.dumps(settings))
+        lab.process("gateway", [sys.executable, "-m", "bench.router", path]).start()
+        lab.wait_until("the Gateway", lambda: gatewayapi.programmed(lab.api))
 
     def _job(self) -> JSON:
         """Finds object-only pods as any pods, by the Kubernetes API, and scrapes each at the exporter."""

@@ -274,12 +274,12 @@ def told(model: Model, what: str, who: str) -> None:
 def test_deleted_children_come_back(models: dict[str, Model]) -> None:
     """Somebody deletes the route, a Service, a Deployment, a ModelRevision: each is made anew as it was, with the
     weights it had, and that is told."""
-    model = models["edited"]
+    model = models["back"]
     lab = model.stand.lab
     weights = model.weights()
     stable = model.revision("1")
     for path, what in (
-        (f"{ROUTES}/edited", "HTTPRoute edited"),
+        (f"{ROUTES}/back", "HTTPRoute back"),
         (f"{SERVICES}/{stable}", f"Service {stable}"),
         (f"{DEPLOYMENTS}/{stable}", f"Deployment {stable}"),
         (f"{REVISIONS}/{stable}", f"ModelRevision {stable}"),

@@ -162,6 +162,24 @@ def test_draining_waits_while_everything_is_frozen() -> None:
     assert world.replicas("2") == 1
 
 
+_ROUTES = {
+    "seen at nothing": (RouteState.PROGRAMMED, 0, False),
+    "seen with traffic": (RouteState.PROGRAMMED, 10, True),
+    "a change that it has not answered to": (RouteState.PENDING, 0, True),
+    "a change that it refused": (RouteState.REFUSED, 0, True),
+    "no route": (RouteState.ABSENT, 0, True),
+}
+
+
+@pytest.mark.parametrize(("state", "weight", "stays"), _ROUTES.values(), ids=_ROUTES)
+def test_drained_only_when_the_router_said_so(state: RouteState, weight: int, stays: bool) -> None:
+    """Last seen at 0 is not enough while the router is busy with a change: the one before may have raised it."""
+    world = _draining()
+    weights = {world.name("1"): 100 - weight, world.name("2"): weight}
+    later = replace(world.view(), route=Route(state, weights), now=world.now + timedelta(minutes=10))
+    assert bool(decide(later, Memory()).status.draining) is stays
+
+
 def test_drained_never_while_the_router_is_not_seen() -> None:
     """A router that refuses, or is gone, was not seen to send nothing."""
     world = _draining()

@@ -83,6 +83,18 @@ def test_first_version_asked_for_again_does_not_drain_what_it_starts() -> None:
     assert world.replicas("1") == 1 and world.replicas("2") == 0
 
 
+def test_first_version_aborted_during_a_pause_can_be_retried() -> None:
+    """Taken back while nothing moves, so it still drains; the retry after it starts what drained."""
+    world = World(versions={"1": NEVER}).run(20)
+    override = {"revision": world.name("1"), "action": "Abort"}
+    world.change({"spec.suspend": {"mode": "All"}, "spec.rollout.override": override})
+    world.run(20)
+    assert world.state == "Suspended" and world.status.draining
+    world.change({"spec.suspend": None, "spec.rollout.override": None, "spec.rollout.attempt": 2})
+    world.behaviours["1"] = Behaviour()
+    world.serving()
+
+
 @pytest.mark.parametrize("mode", ["Advance", "All"])
 def test_first_version_waits_while_suspended(mode: str) -> None:
     """suspend says that nothing starts and no weight rises: that holds for the first version too."""
@@ -150,9 +162,11 @@ def test_replicas_come_before_weight() -> None:
     assert {w: seen[w] for w in (10, 50, 100)} == {10: 1, 50: 4, 100: 8}
 
 
-def test_canary_at_everything_is_judged_alone() -> None:
+@pytest.mark.parametrize("restarting", [False, True])
+def test_canary_at_everything_is_judged_alone(restarting: bool) -> None:
     """A plan that ends in 100% leaves no stable arm: the canary is then judged by the bound alone, and taken back."""
     world = canary({"spec.rollout.canary": {"traffic": "100%"}}, two=BAD)
+    world.restarts_each_tick = restarting
     world.until(lambda: "RolledBack" in world.effects, most=600)
     assert world.wanted("1") == 100
 
@@ -434,6 +448,13 @@ def test_crash_loop_cannot_outlive_the_progress_deadline(tick: float) -> None:
     world.until(lambda: "ProgressDeadlineExceeded" in world.effects, most=1500)
     assert "CrashLoopBackOff" in world.records[-1].message and "exit code 3" in world.records[-1].message
     assert world.state == "ProgressDeadlineExceeded" and world.status.quarantined
+
+
+def test_slow_pods_of_several_steps_do_not_add_up() -> None:
+    """Each step asks for more pods that take four minutes: sixteen in all, and no step alone is past its ten."""
+    plan = _plan(["10%", "40%", "70%"])
+    world = canary({**plan, "spec.serving.replicas": 10}, two=Behaviour(ready_after=240)).until("Watching")
+    assert world.elapsed > 4 * 240 and "ProgressDeadlineExceeded" not in world.effects
 
 
 def test_canary_that_never_starts_fails_at_the_deadline_with_the_pods_own_reason() -> None:

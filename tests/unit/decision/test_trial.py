@@ -17,7 +17,7 @@ from modeldeployment.decision.trial import Memory, feed, plan
 from unit.decision.worlds import Behaviour, World
 
 THRESHOLD = {"judge": "Threshold", "threshold": {"window": "1m", "minSamples": 50, "failures": 2, "passes": 2}}
-QUERY = [{"name": "auc", "promql": {"query": "auc", "min": "0.8", "sustained": "1m"}}]
+QUERY: list[dict[str, Any]] = [{"name": "auc", "promql": {"query": "auc", "min": "0.8", "sustained": "1m"}}]
 
 
 def trial(overrides: dict[str, Any] | None = None, *, two: Behaviour | None = None, **more: Any) -> World:
@@ -268,6 +268,17 @@ def test_query_that_flaps_proves_nothing() -> None:
     assert world.weight("2") == 10 and world.effects[-1] == "WeightRaised"
 
 
+def test_query_with_another_bound_must_hold_anew() -> None:
+    """What kept the old bound for a minute was never compared with the new one."""
+    world = query_world(v2=0.9)
+    world.until(lambda: world.weight("2") == 10).run(50)
+    stricter = [{"name": "auc", "promql": {**QUERY[0]["promql"], "min": "0.85"}}]
+    world.change({"spec.objectives": stricter})
+    began = world.elapsed
+    world.until("Watching")
+    assert world.elapsed - began >= 60
+
+
 # --- a restart --------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +296,23 @@ def test_restart_at_any_instant_changes_no_decision(at: int) -> None:
         world.run(600 - at)
         told.append([(r.time, r.effect, r.revision) for r in world.records])
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("at", [40, 60, 100, 140])
+def test_restart_while_the_weight_moves_keeps_what_is_known_of_stable(at: int) -> None:
+    """On the way to 100% the tests are about to begin anew: how much stable varies is kept all the same."""
+    steps = {"spec.rollout.canary": {"steps": [{"traffic": "50%"}, {"traffic": "100%", "duration": "1h"}]}}
+    known = []
+    for killed in (False, True):
+        world = World(steps, versions={v: Behaviour(errors=0.004) for v in "12"}).serving()
+        world.router.delay = 60
+        world.ask("2")
+        world.until(lambda world=world: world.wanted("2") == 50).run(at)
+        if killed:
+            world.restart()
+        world.run(400)
+        known.append([(s.bound.compare, s.dispersion.arm) for s in _sequential(world)])
+    assert known[0] == known[1]
 
 
 def test_state_of_another_version_of_the_operator_starts_anew() -> None:
