@@ -109,6 +109,13 @@ class Stand:
         found = re.search(rf"^{re.escape(sample)} (\S+)$", self.probe("/metrics", name).text, re.MULTILINE)
         return float(found.group(1)) if found else 0.0
 
+    def leads(self, name: str = "operator") -> bool:
+        """Whether this operator answers and says that it acts."""
+        try:
+            return self.metric("modeldeployment_leader", name) == 1
+        except httpx.HTTPError:
+            return False
+
     def apply(self, *manifests: JSON) -> None:
         """`kubectl apply`, client-side, as a person does it."""
         text = "\n---\n".join(json.dumps(manifest) for manifest in manifests)

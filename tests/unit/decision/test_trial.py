@@ -302,17 +302,18 @@ def test_restart_at_any_instant_changes_no_decision(at: int) -> None:
 def test_restart_while_the_weight_moves_keeps_what_is_known_of_stable(at: int) -> None:
     """On the way to 100% the tests are about to begin anew: how much stable varies is kept all the same."""
     steps = {"spec.rollout.canary": {"steps": [{"traffic": "50%"}, {"traffic": "100%", "duration": "1h"}]}}
-    known = []
-    for killed in (False, True):
+
+    def play(killed: bool) -> list[tuple[object, object]]:
         world = World(steps, versions={v: Behaviour(errors=0.004) for v in "12"}).serving()
         world.router.delay = 60
         world.ask("2")
-        world.until(lambda world=world: world.wanted("2") == 50).run(at)
+        world.until(lambda: world.wanted("2") == 50).run(at)
         if killed:
             world.restart()
         world.run(400)
-        known.append([(s.bound.compare, s.dispersion.arm) for s in _sequential(world)])
-    assert known[0] == known[1]
+        return [(s.bound.compare, s.dispersion.arm) for s in _sequential(world)]
+
+    assert play(killed=False) == play(killed=True)
 
 
 def test_state_of_another_version_of_the_operator_starts_anew() -> None:

@@ -15,7 +15,6 @@ from integration.authproxy import AuthProxy
 from stand import OPERATOR_NAMESPACE, Stand
 
 JSON = dict[str, Any]
-STAYS = {"spec.rollout": {**ROLLOUT, "canary": {"steps": [{"traffic": "50%", "duration": "60s"}]}}}
 SHORT = {"spec.rollout": {**ROLLOUT, "canary": {"steps": [{"traffic": "50%", "duration": "4s"}]}}}
 UNSCRAPED = {"spec.serving.template.metadata": {"annotations": {"prometheus.io/scrape": "false"}}}
 NO_QUERY = {
@@ -27,7 +26,7 @@ NO_QUERY = {
 MODELS: dict[str, JSON] = {
     "silent": SHORT,
     "unscraped": {},
-    "stale-good": SHORT,
+    "stale-good": {"spec.rollout": {**ROLLOUT, "canary": {"steps": [{"traffic": "50%", "duration": "15s"}]}}},
     "stale-bad": SHORT,
     "unasked": {},
     "held": SHORT,
@@ -86,6 +85,7 @@ def test_stale_data_neither_promotes_nor_rolls_back(models: dict[str, Model]) ->
         bad.apply("2", ERRORS)  # without load so far: it has not shown yet
         good.wait_canary("2")
         bad.wait_canary("2")
+        over = time.monotonic() + 15
         pods = prometheus.config["scrape_configs"][0]
         drop = {"source_labels": ["pod"], "regex": "stale-.*", "action": "drop"}
         pods["relabel_configs"].append(drop)
@@ -94,7 +94,7 @@ def test_stale_data_neither_promotes_nor_rolls_back(models: dict[str, Model]) ->
             for model in (good, bad):
                 model.wait("StaleData", lambda m=model: m.says("EvidenceAvailable", "False", "StaleData"))
                 assert "newest sample" in model.condition("EvidenceAvailable")["message"]
-            time.sleep(HOLD_SECONDS)
+            time.sleep(max(HOLD_SECONDS, over + 3 - time.monotonic()))
             assert good_route.of("2") == [0, 50]
             assert bad_route.of("2") == [0, 50]
             assert bad_load.snapshot().bad > 20
@@ -219,13 +219,12 @@ def restart(stand: Stand, name: str = "operator", **options: Any) -> None:
 def test_what_vanished_behind_a_lost_watch_is_found(models: dict[str, Model]) -> None:
     """Objects deleted while the operator could not watch, and their history compacted away: no event will ever tell.
     The operator's own list finds it, counts it, and the Deployment is made anew."""
-    gap, gone = models["gap"], models["gone"]
+    gap, _gone = models["gap"], models["gone"]
     stand, lab = gap.stand, gap.stand.lab
     lab.process("operator").stop()
     operator = stand.operator("lister", lease_seconds=60, relist_seconds=2)
     drift = 'modeldeployment_store_drift_total{resource="deployments"}'
-    stand.wait("the operator to act", lambda: stand.probe("/readyz", "lister").is_success, 30)
-    stand.wait("the operator to lead", lambda: stand.metric("modeldeployment_leader", "lister") == 1, 90)
+    stand.wait("the operator to lead", lambda: stand.leads("lister"), 60)
     health = 'modeldeployment_health{name="gone",namespace="default"}'
     stand.wait("its looks", lambda: health in stand.probe("/metrics", "lister").text)
     path = f"{DEPLOYMENTS}/{gap.revision('1')}"
