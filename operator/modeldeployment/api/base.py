@@ -60,8 +60,11 @@ class StatusModel(Model):
 
     @classmethod
     def _cut(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        field, text = cls.model_fields.get("message"), data.get("message")
-        if field is None or not isinstance(text, str):
+        text = data.get("message")
+        if not isinstance(text, str):  # asked first: model_fields is slow
+            return data
+        field = cls.model_fields.get("message")
+        if field is None:
             return data
         limit = next(m.max_length for m in field.metadata if isinstance(m, MaxLen))
         return {**data, "message": cut(text, limit)}

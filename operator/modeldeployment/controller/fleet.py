@@ -16,13 +16,14 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
+from zlib import crc32
 
 from modeldeployment.api.objectives import Objective
 from modeldeployment.api.status import DecisionRecord, ModelDeploymentStatus
 from modeldeployment.controller.effects import Effects
 from modeldeployment.controller.entry import Entry
 from modeldeployment.controller.kube import ApiError, Kube, NotLeaderError
-from modeldeployment.controller.material import worth_writing
+from modeldeployment.controller.material import STEADY, worth_writing
 from modeldeployment.controller.observing import conflicts, interval_of, view_of, watched_of
 from modeldeployment.controller.policy import Policy
 from modeldeployment.controller.recorder import Recorder
@@ -159,6 +160,7 @@ class Fleet:
             return
         if entry is None or entry.obj["metadata"]["uid"] != obj["metadata"]["uid"]:
             self._entries[key] = Entry.of(key, obj)
+            self._entries[key].written_at = self._now() - STEADY * _share(key)
             self._claims_changed = True
         elif entry.obj is not obj:
             entry.adopt(obj)
@@ -362,6 +364,11 @@ class Fleet:
 
     def _trouble(self) -> str:
         return self._policy.problem if self._policy.prometheus is None else ""
+
+
+def _share(key: Key) -> float:
+    """A number from 0 to 1, always the same for a model: what is due once in a while is not due for all at once."""
+    return crc32("/".join(key).encode()) / 2**32
 
 
 def _settle(interval: float) -> float:

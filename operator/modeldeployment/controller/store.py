@@ -9,14 +9,18 @@ from typing import Any, TypeVar
 from modeldeployment.api import names
 from modeldeployment.api.base import JSON
 from modeldeployment.controller.resources import (
+    DEPLOYMENTS,
     GATEWAYS,
+    HTTP_ROUTES,
     MODEL_DEPLOYMENTS,
     MODEL_POLICIES,
     PODS,
+    SERVICES,
     WATCHED,
     Resource,
 )
 
+_EDITORS_MATTER = frozenset({DEPLOYMENTS, SERVICES, HTTP_ROUTES})
 T = TypeVar("T")
 Key = tuple[str, str]
 """(namespace, name)."""
@@ -76,6 +80,7 @@ class Store:
         same = known is not None and known["metadata"]["uid"] == obj["metadata"]["uid"]
         if same and known and not newer(obj["metadata"]["resourceVersion"], known["metadata"]["resourceVersion"]):
             return
+        obj = _lean(resource, obj)
         self._objects[resource][key] = obj
         owner = _owner(resource, obj)
         if owner is not None:
@@ -104,6 +109,13 @@ class Store:
         owner = key_of(obj) if resource is MODEL_DEPLOYMENTS else _owner(resource, obj)
         if owner is not None:
             self._changed(owner)
+
+
+def _lean(resource: Resource, obj: JSON) -> JSON:
+    """Without the managedFields, half of an object, where nobody asks who edited it."""
+    if resource in _EDITORS_MATTER or "managedFields" not in obj["metadata"]:
+        return obj
+    return {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "managedFields"}}
 
 
 def _owner(resource: Resource, obj: JSON) -> Key | None:

@@ -21,8 +21,10 @@ async def serve(
 
         return handler
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def metrics(request: web.Request) -> web.Response:
+        names = request.query.getall("name[]", [])  # as Prometheus' own libraries have it
+        wanted = registry.restricted_registry(names) if names else registry
+        return web.Response(body=generate_latest(wanted), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     application = web.Application()
     application.add_routes(

@@ -152,7 +152,7 @@ def stay_rolled_back(view: View) -> Move | None:
             return ended
     message = (
         f"{entry.version} was taken back ({entry.reason}): {entry.message}; change the spec, or raise "
-        f"rollout.attempt to try it again (kubectl model retry)"
+        f"rollout.attempt above {entry.attempt} to try it again (kubectl model retry)"
     )
     return Move(status, entry.reason, message[:1024], "False")
 

@@ -96,12 +96,15 @@ def _availability(view: View, rollout: RolloutStatus) -> RolloutStatus:
         needed = view.pods_for(view.step_weight(rollout.step)) if view.status.stable else 1
     else:
         needed = 1
-    enough = view.workload(rollout.revision).ready >= needed
+    work = view.workload(rollout.revision)
+    enough = work.ready >= needed
     if enough and rollout.unavailable_since:
         lasted = max(0.0, (view.now - rollout.unavailable_since).total_seconds())
         total = 0 if rollout.promotion_time else rollout.unavailable_seconds + round(lasted)
         return rollout.model_copy(update={"unavailable_since": None, "unavailable_seconds": total})
-    if not enough and rollout.unavailable_since is None:
+    # While nobody has made its Deployment (the operator was away, or is about to), the version is not late.
+    not_made = work.replicas is None and not view.refusal
+    if not enough and (rollout.unavailable_since is None or not_made):
         return rollout.model_copy(update={"unavailable_since": view.now})
     return rollout
 

@@ -64,6 +64,10 @@ def _troubles(pod: JSON) -> Iterable[tuple[str, str]]:
         ended = container.get("state", {}).get("terminated")
         if ended and ended.get("exitCode"):
             yield ended.get("reason", "Error"), f"pod {name}: exit code {ended['exitCode']}"
+        before = container.get("lastState", {}).get("terminated")
+        if before and before.get("exitCode") and container.get("state", {}).get("running"):
+            # A crash loop between two crashes: it runs, and what ended it last is still the reason.
+            yield before.get("reason", "Error"), f"pod {name}: started again{_last_exit(container)}"
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             yield condition.get("reason", "Unschedulable"), f"pod {name}: {condition.get('message', '')}"

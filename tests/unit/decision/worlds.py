@@ -141,6 +141,11 @@ class World:
         overrides: of the minimal manifest (tests/builders.py), such as `{"spec.rollout.watch": "0s"}`.
         versions: version → how it does; others do well.
         tick: seconds between looks.
+
+    Attributes:
+        restarts_each_tick: the operator is killed before every look.
+        fleeting_pods: each interval's pods have new names, so that the open blocks of pods, which a restart may lose
+            (ADR 0001), play no part.
     """
 
     def __init__(
@@ -164,8 +169,9 @@ class World:
         self.past: list[Moment] = []
         self.lost: dict[str, float] = {}
         self.restarts_each_tick = False
+        self.fleeting_pods = False
         self.names: dict[str, str] = {}
-        self._overrides: dict[str, Any] = {"spec.model.version": version, **(overrides or {})}
+        self.overrides: dict[str, Any] = {"spec.model.version": version, **(overrides or {})}
         self._generation = 0
         self._written_at: datetime | None = None
         self._pods: dict[str, list[Pod]] = {}
@@ -183,7 +189,7 @@ class World:
 
     def change(self, overrides: Mapping[str, Any]) -> None:
         """A person edits the spec."""
-        self._overrides.update(overrides)
+        self.overrides.update(overrides)
         self._adopt()
 
     def ask(self, version: str) -> None:
@@ -317,7 +323,7 @@ class World:
         return decision
 
     def _adopt(self) -> None:
-        manifest = model_deployment(self._overrides)
+        manifest = model_deployment(self.overrides)
         self.spec = ModelDeploymentSpec.model_validate(manifest["spec"])
         self._generation += 1
         name, _ = revision_of(NAME, self.spec)
@@ -374,7 +380,8 @@ class World:
         for revision, total in self._totals.items():
             whole, read = total.whole(), self._read.get(revision, (0, 0, 0))
             self._read[revision] = whole
-            counted[revision] = {f"{revision}-pod": _delta(*(a - b for a, b in zip(whole, read, strict=True)))}
+            pod = f"{revision}-{len(self._log) if self.fleeting_pods else 'pod'}"
+            counted[revision] = {pod: _delta(*(a - b for a, b in zip(whole, read, strict=True)))}
         row = (self._log_end, self.now, counted)
         self._log.append(row)
         self._log_end = self.now
