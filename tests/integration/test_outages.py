@@ -6,12 +6,16 @@ import base64
 import signal
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from integration.acting import DEPLOYMENTS, ERRORS, ROLLOUT, Model, serve_first, watching
 from integration.authproxy import AuthProxy
+from lab import ApiError, Lab
+from lab.prometheus import Prometheus
 from stand import OPERATOR_NAMESPACE, Stand
 
 JSON = dict[str, Any]
@@ -29,7 +33,7 @@ MODELS: dict[str, JSON] = {
     "stale-good": {"spec.rollout": {**ROLLOUT, "canary": {"steps": [{"traffic": "50%", "duration": "15s"}]}}},
     "stale-bad": SHORT,
     "unasked": {},
-    "held": SHORT,
+    "held": {"spec.rollout": {**ROLLOUT, "canary": {"steps": [{"traffic": "50%", "duration": "10s"}]}}},
     "sick": {},
     "asked": {},
     "survivor": {"spec.rollout": {**ROLLOUT, "canary": {"steps": [{"traffic": "50%", "duration": "10s"}]}}},
@@ -81,55 +85,75 @@ def test_stale_data_neither_promotes_nor_rolls_back(models: dict[str, Model]) ->
     good, bad = models["stale-good"], models["stale-bad"]
     prometheus = good.stand.lab.prometheus
     with watching(good, bad) as (good_route, bad_route), good.load(50) as good_load:
-        good.apply("2")
         bad.apply("2", ERRORS)  # without load so far: it has not shown yet
-        good.wait_canary("2")
         bad.wait_canary("2")
+        good.apply("2")
+        good.wait_canary("2")
         over = time.monotonic() + 15
-        pods = prometheus.config["scrape_configs"][0]
-        drop = {"source_labels": ["pod"], "regex": "stale-.*", "action": "drop"}
-        pods["relabel_configs"].append(drop)
-        prometheus.reload()
-        with bad.load(50) as bad_load:
+        with unscraped_pods(prometheus, "stale-.*"):
             for model in (good, bad):
                 model.wait("StaleData", lambda m=model: m.says("EvidenceAvailable", "False", "StaleData"))
                 assert "newest sample" in model.condition("EvidenceAvailable")["message"]
+            bad_load = bad.load(50).start()
             time.sleep(max(HOLD_SECONDS, over + 3 - time.monotonic()))
             assert good_route.of("2") == [0, 50]
             assert bad_route.of("2") == [0, 50]
             assert bad_load.snapshot().bad > 20
-            pods["relabel_configs"].remove(drop)
-            prometheus.reload()
-            good.wait("promotion", lambda: good.weights() == {"2": 100}, 40)
-            bad.wait("weight 0", lambda: bad.weights() == {"1": 100}, 40)
+        good.wait("promotion", lambda: good.weights() == {"2": 100}, 40)
+        bad.wait("weight 0", lambda: bad.weights() == {"1": 100}, 40)
+        bad_load.stop()
         good_load.stop()
     assert good_route.of("2") == [0, 50, 100]
     assert bad_route.of("2") == [0, 50, 0]
+
+
+@contextmanager
+def unscraped_pods(prometheus: Prometheus, pods: str) -> Iterator[None]:
+    """Prometheus scrapes pods of such names no more, while the block runs."""
+    rules = prometheus.config["scrape_configs"][0]["relabel_configs"]
+    rules.append({"source_labels": ["pod"], "regex": pods, "action": "drop"})
+    prometheus.reload()
+    try:
+        yield
+    finally:
+        rules.pop()
+        prometheus.reload()
+
+
+@contextmanager
+def stopped(prometheus: Prometheus) -> Iterator[None]:
+    """Prometheus is away, while the block runs."""
+    prometheus.stop()
+    try:
+        yield
+    finally:
+        prometheus.start()
 
 
 def test_weights_hold_while_prometheus_is_away(models: dict[str, Model]) -> None:
     """Prometheus is stopped in mid-canary: weights stay, the reason is told, nothing is promoted or taken back; when it
     is back, the good canary is promoted and the bad one taken back."""
     good, bad = models["held"], models["sick"]
-    prometheus = good.stand.lab.prometheus
+    stand = good.stand
     with watching(good, bad) as (good_route, bad_route), good.load(50) as load:
-        good.apply("2")
         bad.apply("2", ERRORS)
-        good.wait_canary("2")
         bad.wait_canary("2")
-        prometheus.stop()
-        with bad.load(50) as bad_load:
+        good.apply("2")
+        good.wait_canary("2")
+        over = time.monotonic() + 10
+        with stopped(stand.lab.prometheus):
+            bad_load = bad.load(50).start()
             for model in (good, bad):
                 model.wait("QueryError", lambda m=model: m.says("EvidenceAvailable", "False", "QueryError"))
-            assert good.status["health"] == "Unknown"
-            time.sleep(HOLD_SECONDS)
-            assert good_route.of("2") == bad_route.of("2") == [0, 50]
-            policy = good.stand.lab.api.get("/apis/modeldeployment.io/v1alpha1/modelpolicies/default")
+            good.wait("no promise of health", lambda: good.status["health"] == "Unknown")
+            policy = stand.lab.api.get("/apis/modeldeployment.io/v1alpha1/modelpolicies/default")
             assert [c["status"] for c in policy["status"]["conditions"]] == ["False"]
-            prometheus.start()
-            good.wait("promotion", lambda: good.weights() == {"2": 100}, 40)
-            bad.wait("weight 0", lambda: bad.weights() == {"1": 100}, 40)
+            time.sleep(max(HOLD_SECONDS, over + 2 - time.monotonic()))
+            assert good_route.of("2") == bad_route.of("2") == [0, 50]
             assert bad_load.snapshot().bad > 20
+        good.wait("promotion", lambda: good.weights() == {"2": 100}, 40)
+        bad.wait("weight 0", lambda: bad.weights() == {"1": 100}, 40)
+        bad_load.stop()
         records = load.stop()
     assert good_route.of("2") == [0, 50, 100]
     assert bad_route.of("2") == [0, 50, 0]
@@ -194,6 +218,7 @@ def test_traffic_outlives_the_api_server(models: dict[str, Model]) -> None:
         time.sleep(3)
         lab.control_plane.start_apiserver()
         back = time.time()
+        model.stand.wait("the API server's storage", lambda: lists(lab))
         restart(model.stand)
         model.wait("promotion", lambda: route.of("2")[-1] == 100, 60)
         model.wait("the end", lambda: model.weights() == {"2": 100})
@@ -222,6 +247,7 @@ def test_what_vanished_behind_a_lost_watch_is_found(models: dict[str, Model]) ->
     gap, _gone = models["gap"], models["gone"]
     stand, lab = gap.stand, gap.stand.lab
     lab.process("operator").stop()
+    lab.kubectl("delete", "lease", "--all", "-n", OPERATOR_NAMESPACE)  # a leader that was killed holds it still
     operator = stand.operator("lister", lease_seconds=60, relist_seconds=2)
     drift = 'modeldeployment_store_drift_total{resource="deployments"}'
     stand.wait("the operator to lead", lambda: stand.leads("lister"), 60)
@@ -233,6 +259,7 @@ def test_what_vanished_behind_a_lost_watch_is_found(models: dict[str, Model]) ->
     operator.signal(signal.SIGSTOP)
     try:
         lab.control_plane.start_apiserver()
+        stand.wait("the API server's storage", lambda: lists(lab))
         lab.kubectl("delete", "deployment", gap.revision("1"), "--cascade=orphan")
         lab.kubectl("delete", "md", "gone")
         revision = lab.api.request("GET", DEPLOYMENTS)["metadata"]["resourceVersion"]
@@ -251,3 +278,13 @@ def test_what_vanished_behind_a_lost_watch_is_found(models: dict[str, Model]) ->
     assert stand.metric('modeldeployment_store_drift_total{resource="modeldeployments"}', "lister") >= 1
     assert operator.alive
     gap.wait("its Service's pods", lambda: gap.ready("1") >= 1)
+
+
+def lists(lab: Lab) -> bool:
+    """Whether the API server lists custom resources, too: after a start its storage takes a moment longer."""
+    try:
+        for plural in ("modeldeployments", "modelrevisions"):
+            lab.api.list(f"/apis/modeldeployment.io/v1alpha1/namespaces/default/{plural}")
+    except ApiError:
+        return False
+    return True

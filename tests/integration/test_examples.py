@@ -1,0 +1,100 @@
+"""What README and examples/ promise: every file applies, its model comes up, and kubectl tells what goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from integration.acting import ERRORS, EVENTS, ROUTES, Model, accepted, serve_first
+from lab import LabUnavailable
+from lab.mlserver import ensure_mlserver
+from stand import ROOT, Stand
+
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.yaml"))
+MODELS = [path for path in EXAMPLES if path.name != "policy.yaml"]
+
+
+@pytest.fixture(scope="module")
+def applied(stand: Stand) -> Iterator[Stand]:
+    """All examples, applied as the README says: with a plain client-side `kubectl apply`."""
+    for path in MODELS:
+        stand.lab.kubectl("apply", "-f", str(path))
+    yield stand
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)
+def test_an_example_comes_up(applied: Stand, path: Path) -> None:
+    """The gateway has its route, its pods answer requests, and Ready says so."""
+    manifest = yaml.safe_load(path.read_text())
+    name, host = manifest["metadata"]["name"], manifest["spec"]["traffic"]["gateway"]["hostnames"][0]
+    if path.name == "mlserver.yaml":
+        try:
+            ensure_mlserver()
+        except LabUnavailable as error:
+            pytest.skip(str(error))
+    model = Model(applied, name)
+    model.wait("Ready", lambda: model.says("Ready", "True", "Serving"), 90)
+    model.wait("the end of its rollout", lambda: model.says("Progressing", "False", "RolloutComplete"))
+    model.wait("its route", lambda: accepted(applied.lab.api.get(f"{ROUTES}/{name}")))
+    request = {"path": "/v2/health/ready", "method": "GET", "body": ""} if path.name == "mlserver.yaml" else {}
+    with applied.lab.load(host, 20, **request) as load:
+        model.wait("answers", lambda: sum(r.status == 200 for r in load.snapshot().records) > 10)
+        records = load.stop()
+    assert {record.status for record in records.records} == {200}
+    assert model.status["replicas"] == manifest["spec"]["serving"].get("replicas", 1)
+
+
+def test_mlserver_is_read_by_its_own_metrics(applied: Stand) -> None:
+    """Inference requests to MLServer, counted by its own counters, are evidence."""
+    try:
+        ensure_mlserver()
+    except LabUnavailable as error:
+        pytest.skip(str(error))
+    model = Model(applied, "iris")
+    model.wait("Ready", lambda: model.says("Ready", "True", "Serving"), 90)
+    body = '{"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}]}'
+    with applied.lab.load("iris.example.com", 20, path="/v2/models/iris/infer", body=body) as load:
+        model.wait("evidence", lambda: model.says("EvidenceAvailable", "True", "DataFlowing"), 30)
+        model.wait("health", lambda: model.status["health"] == "OK", 60)
+        records = load.stop()
+    assert {record.status for record in records.records} == {200}
+
+
+def test_the_policy_is_valid_as_it_stands(applied: Stand) -> None:
+    """It names a Prometheus of another cluster, so the API server is only asked whether it would take it."""
+    path = ROOT / "examples" / "policy.yaml"
+    applied.lab.kubectl("apply", "--dry-run=server", "-f", str(path))
+
+
+def test_kubectl_tells_what_goes_on(applied: Stand) -> None:
+    """`kubectl get md` shows the columns of the README, `kubectl get ml` and `all` find it, `kubectl wait` works,
+    `kubectl describe` has the conditions and Events with precise reasons."""
+    lab = applied.lab
+    model = Model(applied, "told")
+    serve_first([model])
+    with model.load() as load:
+        model.apply("2", ERRORS)
+        model.wait("rollback", lambda: model.state == "RolledBack", 60)
+        load.stop()
+    lab.kubectl("wait", "md/told", "--for=condition=Ready", "--timeout=20s")
+    header, row = lab.kubectl("get", "md", "told").stdout.splitlines()
+    assert header.split() == ["NAME", "HEALTH", "STATE", "STABLE", "CANARY", "WEIGHT", "VERDICT", "AGE"]
+    assert row.split()[0] == "told"
+    assert row.split()[2:4] == ["RolledBack", "1"]
+    for group in ("all", "ml"):
+        assert "modeldeployment.modeldeployment.io/told" in lab.kubectl("get", group).stdout
+    wanted = {"FirstVersionStarted", "FirstVersionServes", "RolloutStarted", "WeightRaised", "RolledBack"}
+    model.wait("Events", lambda: wanted <= {event["reason"] for event in model.events()})
+    described = lab.kubectl("describe", "md", "told").stdout
+    for reason in wanted:
+        assert reason in described
+    assert "error rate: " in described
+    for event in lab.api.list(EVENTS):
+        if event["regarding"]["kind"] == "ModelDeployment":
+            assert event["reportingController"] == "modeldeployment.io/operator"
+            assert event["action"]
+            assert len(event["note"]) > 10
+    assert lab.kubectl("get", "mdr", check=False).returncode in (0, 1)
