@@ -48,11 +48,13 @@ OWN_SAMPLES = "&".join(
     f"name[]=modeldeployment_{name}"
     for name in (
         "tick_seconds_sum",
+        "tick_seconds_count",
         "tick_models",
         "tick_timestamp_seconds",
         "tick_late_seconds_sum",
         "queries_total",
         "query_seconds_sum",
+        "query_seconds_count",
         "api_requests_total",
         "errors_total",
         "decisions_total",

@@ -1,7 +1,6 @@
 """The lab's gateway agent without an Envoy: routes of a fleet are objects only, as its pods are, and no request comes.
 
-Run as `python -m bench.router SETTINGS`. (The lab's Envoy reads endpoints from one file per cluster, which takes one of
-the machine's 128 inotify instances each: it ends at about 120 revisions.)
+Run as `python -m bench.router SETTINGS`. An Envoy that no request reaches would only take its share of the machine.
 """
 
 from __future__ import annotations

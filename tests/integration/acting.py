@@ -184,6 +184,10 @@ class Model:
             for condition in pod.get("status", {}).get("conditions", ())
         )
 
+    def wait_says(self, type_: str, status: str, reason: str, seconds: float = 30) -> None:
+        """Until a condition is as given."""
+        self.wait(f"{type_} {status}, {reason}", lambda: self.says(type_, status, reason), seconds)
+
     # Where scenes begin.
 
     def wait_serving(self, version: str, seconds: float = 30) -> None:

@@ -181,6 +181,23 @@ def test_a_good_version_beside_a_broken_stable_is_promoted(models: dict[str, Mod
     assert bad == {"1"}
 
 
+def write_scale(model: Model, path: str, replicas: int) -> None:
+    """As an autoscaler does it: read, replace, and again if somebody wrote in between."""
+
+    def replaced() -> bool:
+        scale = model.stand.lab.api.get(path)
+        scale["spec"]["replicas"] = replicas
+        try:
+            model.stand.lab.api.replace(path, scale)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            return False
+        return True
+
+    model.wait(f"{path} to take {replicas}", replaced)
+
+
 def test_replicas_set_by_hand_or_by_an_autoscaler_stay(models: dict[str, Model]) -> None:
     """`kubectl scale` of a child Deployment is left alone, through looks and through a status change; a write through
     the ModelDeployment's scale subresource (as an HPA does) changes the child; its selector finds the pods."""
@@ -196,16 +213,12 @@ def test_replicas_set_by_hand_or_by_an_autoscaler_stay(models: dict[str, Model])
     scale = lab.api.get(path)
     assert scale["status"]["replicas"] == 3
     assert len(lab.api.list(PODS, labelSelector=scale["status"]["selector"])) == 3
-    scale["spec"]["replicas"] = 1
-    lab.api.replace(path, scale)
+    write_scale(model, path, 1)
     model.wait("one pod", lambda: model.replicas("1") == 1)
     lab.kubectl("scale", "md", "scaled", "--replicas=2")
     model.wait("two pods", lambda: model.replicas("1") == 2)
     # An HPA on the child itself: scale of the Deployment, as a controller writes it.
-    child = f"{DEPLOYMENTS}/{revision}/scale"
-    body = lab.api.get(child)
-    body["spec"]["replicas"] = 4
-    lab.api.replace(child, body)
+    write_scale(model, f"{DEPLOYMENTS}/{revision}/scale", 4)
     model.wait("four pods", lambda: model.ready("1") == 4)
     time.sleep(3)
     assert model.replicas("1") == 4

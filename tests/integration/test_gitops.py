@@ -174,8 +174,7 @@ def test_a_quarantined_version_is_tried_again_only_when_asked(models: dict[str, 
     model, stand = models["retried"], models["retried"].stand
     with watching(model) as (route,), model.load() as load:
         model.apply("2", ERRORS)
-        model.wait("rollback", lambda: model.state == "RolledBack", 60)
-        assert route.of("2") == [0, 50, 0]
+        model.wait("rollback", lambda: route.of("2") == [0, 50, 0] and model.state == "RolledBack", 60)
         model.apply("2", ERRORS, overrides={"metadata.labels": {"synced": "again"}})
         stand.lab.process("operator").stop()
         stand.operator()

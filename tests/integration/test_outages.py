@@ -62,7 +62,7 @@ def test_no_traffic_no_data_and_a_query_error_are_three_reasons(models: dict[str
         unasked.apply("2", overrides=NO_QUERY)
         silent.wait_canary("2")
         for model, reason in ((silent, "NoTraffic"), (unscraped, "NoData"), (unasked, "QueryError")):
-            model.wait(reason, lambda m=model, r=reason: m.says("EvidenceAvailable", "False", r))
+            model.wait_says("EvidenceAvailable", "False", reason)
         unscraped.wait("its pods", lambda: unscraped.ready("2") == 1)
         unasked.wait("its pods", lambda: unasked.ready("2") == 1)
         time.sleep(HOLD_SECONDS)
@@ -92,7 +92,7 @@ def test_stale_data_neither_promotes_nor_rolls_back(models: dict[str, Model]) ->
         over = time.monotonic() + 15
         with unscraped_pods(prometheus, "stale-.*"):
             for model in (good, bad):
-                model.wait("StaleData", lambda m=model: m.says("EvidenceAvailable", "False", "StaleData"))
+                model.wait_says("EvidenceAvailable", "False", "StaleData")
                 assert "newest sample" in model.condition("EvidenceAvailable")["message"]
             bad_load = bad.load(50).start()
             time.sleep(max(HOLD_SECONDS, over + 3 - time.monotonic()))
@@ -144,7 +144,7 @@ def test_weights_hold_while_prometheus_is_away(models: dict[str, Model]) -> None
         with stopped(stand.lab.prometheus):
             bad_load = bad.load(50).start()
             for model in (good, bad):
-                model.wait("QueryError", lambda m=model: m.says("EvidenceAvailable", "False", "QueryError"))
+                model.wait_says("EvidenceAvailable", "False", "QueryError")
             good.wait("no promise of health", lambda: good.status["health"] == "Unknown")
             policy = stand.lab.api.get("/apis/modeldeployment.io/v1alpha1/modelpolicies/default")
             assert [c["status"] for c in policy["status"]["conditions"]] == ["False"]

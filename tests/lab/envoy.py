@@ -39,10 +39,9 @@ class EnvoyFiles:
 
     async def apply(self, plan: Plan) -> bool:
         """Applies the plan and returns when Envoy has it. True when clusters linger that need another call."""
-        for name, addresses in plan.clusters.items():
-            self._write(config.endpoints_file(name), [config.endpoints(name, addresses)])
-        clusters = self._with_lingering(set(plan.clusters))
-        if self._write("cds.json", [config.cluster(self._folder, name) for name in sorted(clusters)]):
+        clusters = {name: config.cluster(name, addresses) for name, addresses in plan.clusters.items()}
+        clusters |= self._lingering(set(clusters))
+        if self._write("cds.json", [clusters[name] for name in sorted(clusters)]):
             # A route to a cluster that Envoy does not have yet would answer 503.
             await self._until_applied("cluster_manager.cds.version_text", "cds.json")
         for port in sorted(plan.ports):
@@ -56,18 +55,13 @@ class EnvoyFiles:
     def _has_listener(self, port: int) -> bool:
         return any(item["name"] == f"port-{port}" for item in self._written["lds.json"])
 
-    def _with_lingering(self, used: set[str]) -> set[str]:
+    def _lingering(self, used: set[str]) -> dict[str, Object]:
         """A cluster that no route names any more stays for a while, for the requests it still has."""
         now = time.monotonic()
-        for item in self._written["cds.json"]:
-            if item["name"] not in used:
-                self._unused_since.setdefault(item["name"], now)
-        self._unused_since = {
-            name: since
-            for name, since in self._unused_since.items()
-            if name not in used and now - since < _LINGER_SECONDS
-        }
-        return used | set(self._unused_since)
+        unused = {item["name"]: item for item in self._written["cds.json"] if item["name"] not in used}
+        since = {name: self._unused_since.get(name, now) for name in unused}
+        self._unused_since = {name: began for name, began in since.items() if now - began < _LINGER_SECONDS}
+        return {name: unused[name] for name in self._unused_since}
 
     def _write(self, name: str, resources: list[Object]) -> bool:
         """Replaces a file when its content differs. Envoy is told by the rename."""

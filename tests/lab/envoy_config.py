@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +60,11 @@ def listener(folder: Path, host: str, port: int) -> Object:
     }
 
 
-def cluster(folder: Path, name: str) -> Object:
-    """A cluster whose endpoints come from a file of their own."""
+def cluster(name: str, addresses: list[tuple[str, int]]) -> Object:
+    """A cluster with its endpoints, on the loopback twins of the pods' addresses.
+
+    Endpoints in files of their own would cost an inotify instance each, and a user has 128 of them on many machines.
+    """
     options = {
         "@type": f"{_TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions",
         # Shorter than the keep-alive of the usual servers (uvicorn: 5 s): a connection that the server closes
@@ -73,22 +75,11 @@ def cluster(folder: Path, name: str) -> Object:
     return {
         "@type": f"{_TYPES}.config.cluster.v3.Cluster",
         "name": name,
-        "type": "EDS",
+        "type": "STATIC",
         "connect_timeout": "1s",
-        "eds_cluster_config": {"eds_config": _file(folder / endpoints_file(name))},
+        "load_assignment": _assignment(name, [(listen_address(address), port) for address, port in addresses]),
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
     }
-
-
-def endpoints_file(cluster_name: str) -> str:
-    """The file of a cluster's endpoints: Envoy takes one cluster from each."""
-    return f"eds-{hashlib.sha256(cluster_name.encode()).hexdigest()[:16]}.json"
-
-
-def endpoints(name: str, addresses: list[tuple[str, int]]) -> Object:
-    """The endpoints of a cluster, on the loopback twins of the pods' addresses."""
-    twins = [(listen_address(address), port) for address, port in addresses]
-    return {"@type": f"{_TYPES}.config.endpoint.v3.ClusterLoadAssignment", **_assignment(name, twins)}
 
 
 def routes(plan: Plan, port: int) -> Object:
