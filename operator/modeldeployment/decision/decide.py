@@ -215,6 +215,10 @@ def _evidence(view: View) -> Condition:
     status: ConditionStatus = "True" if state is DataState.FLOWING else "False"
     if view.status.stable is None:
         status = "Unknown"  # nothing to measure yet
+    elif view.status.rollout is None and not view.evidence_of_serving:
+        # It was on trial at the last look, and is not any more.
+        message = f"the next look at Prometheus tells about {view.status.stable.version}"
+        return _condition(view, ConditionType.EVIDENCE_AVAILABLE, "Unknown", "TrialEnded", message)
     return _condition(view, ConditionType.EVIDENCE_AVAILABLE, status, state.value, view.evidence.message)
 
 

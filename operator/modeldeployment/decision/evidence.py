@@ -69,6 +69,7 @@ class Evidence:
     Attributes:
         state, message: what is known, and in words.
         time: the evaluation instant.
+        subject: the revision that they speak of: the one on trial, else the one that serves; "" for none in particular.
         intervals: those closed since the last look, oldest first.
         history: earlier intervals of the stable revision alone, given once at the start of a trial.
         windows: window length (s) → what the serving revision did in the last such window.
@@ -80,6 +81,7 @@ class Evidence:
     state: DataState
     message: str
     time: datetime
+    subject: str = ""
     intervals: tuple[Interval, ...] = ()
     history: tuple[Interval, ...] = ()
     windows: Mapping[float, Delta] = field(default_factory=dict)

@@ -34,10 +34,8 @@ def health(view: View, kept: tuple[ObjectiveStatus, ...]) -> tuple[Health, str, 
         return Health.UNKNOWN, "NothingServes", "no version serves yet"
     evidence = view.evidence
     blind = evidence.state in (DataState.QUERY_ERROR, DataState.NO_PROMETHEUS)
-    # During a trial, and until the first look after it, the state speaks of the version on trial; the one that serves
-    # is told by its own counts.
-    of_trial = view.status.rollout is not None or any(d.since >= evidence.time for d in view.status.draining)
-    if blind or (evidence.state is not DataState.FLOWING and not of_trial):
+    # Of another version, the one on trial until lately: the one that serves is told by its own counts.
+    if blind or (evidence.state is not DataState.FLOWING and view.evidence_of_serving):
         return Health.UNKNOWN, evidence.state.value, evidence.message
     if not kept:
         return Health.UNKNOWN, "NoObjectives", "no objective says what good is: add spec.objectives"

@@ -104,6 +104,12 @@ class View:
         return self.evidence.data_age is not None and self.evidence.time > rollout.start_time
 
     @property
+    def evidence_of_serving(self) -> bool:
+        """Whether the state of the evidence speaks of the revision that serves, not of one on trial until lately."""
+        stable = self.status.stable
+        return stable is None or self.evidence.subject in ("", stable.revision)
+
+    @property
     def frozen(self) -> bool:
         """A person asked that nothing moves at all."""
         return self.spec.suspend is not None and self.spec.suspend.mode is SuspendMode.ALL

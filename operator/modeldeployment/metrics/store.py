@@ -92,7 +92,7 @@ class EvidenceStore:
     ) -> Evidence:
         state = self._states.get(model.key)
         if state is None:  # it never had an answer
-            return Evidence(DataState.QUERY_ERROR, str(error), utc(now), values=values)
+            return Evidence(DataState.QUERY_ERROR, str(error), utc(now), model.subject, values=values)
         if snapshot is not None and now > state.instant:
             closed = state.step(model, snapshot)
             intervals = intervals if closed is None else (*intervals, closed)
@@ -104,6 +104,7 @@ class EvidenceStore:
         return Evidence(
             *told,
             utc(now),
+            model.subject,
             intervals=intervals,
             history=history,
             windows=state.windows(model, now, indicators),

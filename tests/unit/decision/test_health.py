@@ -106,6 +106,22 @@ def test_health_is_of_the_version_that_serves() -> None:
     assert world.status.health is Health.OK, "the state speaks of the canary, the counts of stable"
 
 
+def test_the_end_of_a_trial_is_no_lack_of_evidence() -> None:
+    """Between the end of a trial and the next look the state still speaks of the canary: that is told as such, and
+    neither as data that lack nor as data that flow."""
+    world = World(versions={"2": Behaviour(ready_after=None)}).serving().run(300)
+    world.ask("2")
+    world.run(60)
+    world.ask("1")
+    world.tick()
+    condition = world.condition(ConditionType.EVIDENCE_AVAILABLE)
+    assert (condition.status, condition.reason) == ("Unknown", "TrialEnded"), condition
+    assert condition.message == "the next look at Prometheus tells about 1"
+    assert world.status.health is Health.OK
+    world.run(60)
+    assert world.condition(ConditionType.EVIDENCE_AVAILABLE).status == "True"
+
+
 def test_health_without_a_version_is_unknown() -> None:
     """Nothing serves: that is no failure of an objective."""
     world = World()

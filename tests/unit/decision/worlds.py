@@ -411,6 +411,7 @@ class World:
             self.data or state,
             message,
             now,
+            subject,
             windows={300.0: window},
             data_age=1.0 if subject in self._scraped else None,
             values=dict(self.values),
@@ -420,7 +421,16 @@ class World:
     def _evidence_now(self) -> Evidence:
         e = self._evidence
         return Evidence(
-            e.state, e.message, e.time, self._unused, (), e.windows, e.data_age, dict(self.values), e.last_traffic
+            e.state,
+            e.message,
+            e.time,
+            e.subject,
+            self._unused,
+            (),
+            e.windows,
+            e.data_age,
+            dict(self.values),
+            e.last_traffic,
         )
 
     def _apply(self) -> None:
