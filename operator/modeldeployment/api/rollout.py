@@ -303,7 +303,8 @@ class Rollout(Model):
     )
     deadline: Duration = Field(
         default="2h",
-        description="A canary without a verdict after this long gets what onInconclusive says.",
+        description="A canary without a verdict after this long gets what onInconclusive says. Time during which a "
+        "person suspended it does not count.",
         json_schema_extra=between("10s", "168h"),
     )
     on_inconclusive: OnInconclusive = Field(

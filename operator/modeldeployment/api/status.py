@@ -110,6 +110,12 @@ class RolloutStatus(StatusModel):
     unavailable_seconds: int = Field(
         default=0, ge=0, le=10_000_000, description="How long it had too few Ready pods before that, in all."
     )
+    suspended_since: datetime | None = Field(
+        default=None, description="Since when a person has suspended it, if one has: the deadline does not run."
+    )
+    suspended_seconds: int = Field(
+        default=0, ge=0, le=1_000_000_000, description="How long it was suspended before that, in all."
+    )
     verdict: Verdict = Field(default=Verdict.INCONCLUSIVE, description="What the evidence says of it.")
     reason: str = Field(default="NotEnoughEvidence", max_length=64, description="Why, in one word.")
     message: str = Field(default="", max_length=1024, description="What it waits for, in a sentence.")

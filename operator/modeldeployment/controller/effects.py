@@ -41,8 +41,6 @@ class Effects:
 
     def __init__(self, store: Store, kube: Kube) -> None:
         self._store, self._kube = store, kube
-        self._as_wanted: dict[tuple[str, str], str] = {}
-        self._made: set[tuple[Resource, str, str]] = set()
 
     async def apply(self, entry: Entry, conflict: str, tell: Told) -> None:
         """Brings the children of one model to its status. The route first: taking traffic away must not wait.
@@ -56,7 +54,7 @@ class Effects:
             ApiError: the API server refused something; the rest was still tried.
         """
         for resource in (HTTP_ROUTES, SERVICES, MODEL_REVISIONS):
-            self._made.update((resource, *key_of(child)) for child in self._store.children(resource, entry.key))
+            entry.made.update((resource, key_of(child)[1]) for child in self._store.children(resource, entry.key))
         specs = revision_specs(entry.key, self._store)
         if entry.content is not None and _has_role(entry.status, entry.target.name):
             specs.setdefault(entry.target.name, entry.content)
@@ -77,7 +75,7 @@ class Effects:
         weights = wanted_weights(entry.status)
         body = gateway.render(entry.owner, entry.spec, weights)
         if live is None:
-            await self._create(HTTP_ROUTES, body, tell)
+            await self._create(entry, HTTP_ROUTES, body, tell)
             return
         if not differs(body["spec"], live["spec"]) and _parents(body) == _parents(live):
             return
@@ -95,7 +93,7 @@ class Effects:
     ) -> None:
         key = (entry.key[0], revision)
         if self._store.get(MODEL_REVISIONS, key) is None and revision in wanted:
-            await self._create(MODEL_REVISIONS, children.model_revision(entry.owner, revision, spec), tell)
+            await self._create(entry, MODEL_REVISIONS, children.model_revision(entry.owner, revision, spec), tell)
         if revision in wanted:
             await self._service(entry, revision, spec, tell)
             await self._deployment(entry, revision, spec, wanted[revision], tell)
@@ -107,7 +105,7 @@ class Effects:
         live = self._store.get(SERVICES, (entry.key[0], revision))
         body = children.service(entry.owner, revision, spec)
         if live is None:
-            await self._create(SERVICES, body, tell)
+            await self._create(entry, SERVICES, body, tell)
             return
         # A key more in the selector leaves the Service without endpoints, so there nothing may be added.
         selects = live["spec"].get("selector") == body["spec"]["selector"]
@@ -125,7 +123,7 @@ class Effects:
         if live is None:
             count = replicas if replicas is not None else (entry.spec.serving.replicas if entry.spec else 1)
             body = children.deployment(entry.owner, revision, spec, count)
-            await self._create(DEPLOYMENTS, body, tell, was_there=_served(entry.status, revision))
+            await self._create(entry, DEPLOYMENTS, body, tell, was_there=_served(entry.status, revision))
             return
         await self._template(entry, revision, spec, live, tell)
         if replicas is not None:
@@ -133,19 +131,18 @@ class Effects:
 
     async def _template(self, entry: Entry, revision: str, spec: ModelRevisionSpec, live: JSON, tell: Told) -> None:
         """Puts right what somebody changed in the pods' template, or took out of it."""
-        key = (entry.key[0], revision)
-        if self._as_wanted.get(key) == live["metadata"]["resourceVersion"]:
+        if entry.as_wanted.get(revision) == live["metadata"]["resourceVersion"]:
             return
         template = children.pod_template(entry.owner, revision, spec)
         who = edited_by(live, "template") or ("somebody" if lacks(template, live["spec"]["template"]) else "")
         if not who:
             return
         change = [{"op": "replace", "path": "/spec/template", "value": template}]
-        put = await self._kube.json_patch(DEPLOYMENTS, *key, change)
+        put = await self._kube.json_patch(DEPLOYMENTS, entry.key[0], revision, change)
         if put["spec"]["template"] != live["spec"]["template"]:
             tell("ChildRestored", f"Deployment {revision} was edited by {who}: put right")
         # Whoever applies the same values owns them too, and the API server may drop some: once is enough.
-        self._as_wanted[key] = put["metadata"]["resourceVersion"]
+        entry.as_wanted[revision] = put["metadata"]["resourceVersion"]
         self._store.put(DEPLOYMENTS, put)
 
     async def _scale(self, entry: Entry, revision: str, replicas: int) -> None:
@@ -187,12 +184,15 @@ class Effects:
             for resource in (DEPLOYMENTS, SERVICES, MODEL_REVISIONS):
                 if self._store.get(resource, (entry.key[0], name)) is not None:
                     await self._kube.delete(resource, entry.key[0], name)
-                    self._made.discard((resource, entry.key[0], name))
+                    entry.made.discard((resource, name))
+            entry.as_wanted.pop(name, None)
 
-    async def _create(self, resource: Resource, body: JSON, tell: Told, *, was_there: bool = False) -> None:
+    async def _create(
+        self, entry: Entry, resource: Resource, body: JSON, tell: Told, *, was_there: bool = False
+    ) -> None:
         """Makes a child. One that was there before was deleted by somebody, and that is told."""
-        name, known = body["metadata"]["name"], (resource, body["metadata"]["namespace"], body["metadata"]["name"])
-        if was_there or known in self._made:
+        name = body["metadata"]["name"]
+        if was_there or (resource, name) in entry.made:
             tell("ChildRestored", f"{resource.kind} {name} was deleted by somebody: made anew")
         try:
             made = await self._kube.create(resource, body)
@@ -200,12 +200,12 @@ class Effects:
             if error.status != 409:
                 raise
             # The watch has not shown it yet; or it is there and is somebody else's.
-            made = await self._kube.get(resource, body["metadata"]["namespace"], body["metadata"]["name"])
+            made = await self._kube.get(resource, body["metadata"]["namespace"], name)
             if not _ours(made, body):
                 raise ApiError(
                     409, "NotOurs", f"{resource.kind} {name} exists and belongs to somebody else: delete or rename it"
                 ) from error
-        self._made.add(known)
+        entry.made.add((resource, name))
         self._store.put(resource, made)
 
 

@@ -12,6 +12,7 @@ from modeldeployment.api.base import JSON
 from modeldeployment.api.modeldeployment import ModelDeploymentSpec, ModelDeploymentStatus
 from modeldeployment.api.modelrevision import ModelRevisionSpec
 from modeldeployment.api.owner import Owner
+from modeldeployment.controller.resources import Resource
 from modeldeployment.controller.store import Key
 from modeldeployment.decision.evidence import Evidence, Interval, Revision
 from modeldeployment.decision.trial import Memory
@@ -35,6 +36,8 @@ class Entry:
         refusal: why the API server did not take a child, in its words.
         turn: the decision that waits for the one under way to end.
         weights: revision → percent that the router was last seen to apply.
+        made: children that were there once: one of them that is missing was deleted by somebody.
+        as_wanted: revision → resourceVersion at which its Deployment's template was put right last.
     """
 
     key: Key
@@ -52,6 +55,8 @@ class Entry:
     history: tuple[Interval, ...] = ()
     refusal: str = ""
     weights: dict[str, int] = field(default_factory=dict)
+    made: set[tuple[Resource, str]] = field(default_factory=set)
+    as_wanted: dict[str, str] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     turn: asyncio.Task[None] | None = None
 
@@ -75,7 +80,7 @@ class Entry:
 
     def adopt(self, obj: JSON) -> None:
         """A newer object: its spec counts; its status is ours already, unless somebody else wrote it."""
-        same_spec = self.spec is not None and self.obj["metadata"]["generation"] == obj["metadata"]["generation"]
+        same_spec = self.spec is not None and _spec_id(self.obj) == _spec_id(obj)
         self.obj = obj
         if same_spec:
             return
@@ -94,3 +99,8 @@ class Entry:
         self.memory, self.evidence, self.unused, self.history = Memory(), None, (), ()
         roles = (self.status.stable, self.status.canary, self.status.previous)
         self.weights = {r.revision: r.weight for r in roles if r is not None and r.weight is not None}
+
+
+def _spec_id(obj: JSON) -> tuple[str, int]:
+    """Generations begin anew with an object that was deleted and made again."""
+    return obj["metadata"]["uid"], obj["metadata"]["generation"]

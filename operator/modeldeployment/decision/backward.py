@@ -162,6 +162,10 @@ def pause(view: View) -> Move | None:
     status = view.status
     if not view.paused:
         return None
+    if status.previous:  # the watch of the version that serves goes on meanwhile
+        ended = end_watch(view)
+        if ended:
+            return ended
     if status.canary or (status.stable and status.stable.revision != view.target.name):
         return suspended(view)
     return None

@@ -85,7 +85,7 @@ def _observe(view: View) -> ModelDeploymentStatus:
         "stable": seen(status.stable),
         "canary": seen(status.canary),
         "previous": seen(status.previous),
-        "rollout": _availability(view, status.rollout) if status.rollout else None,
+        "rollout": _suspension(view, _availability(view, status.rollout)) if status.rollout else None,
     }
     return status.model_copy(update=update)
 
@@ -107,6 +107,15 @@ def _availability(view: View, rollout: RolloutStatus) -> RolloutStatus:
     if not enough and (rollout.unavailable_since is None or not_made):
         return rollout.model_copy(update={"unavailable_since": view.now})
     return rollout
+
+
+def _suspension(view: View, rollout: RolloutStatus) -> RolloutStatus:
+    """The clock of the deadline stands still while a person has suspended the rollout."""
+    if view.paused:
+        return rollout.model_copy(update={"suspended_since": rollout.suspended_since or view.now})
+    if rollout.suspended_since is None:
+        return rollout
+    return rollout.model_copy(update={"suspended_since": None, "suspended_seconds": view.suspended_for(rollout)})
 
 
 def _keep_plan(view: View) -> ModelDeploymentStatus:

@@ -198,7 +198,8 @@ def end_watch(view: View) -> Move | None:
 def past_deadline(view: View) -> bool:
     rollout = view.status.rollout
     assert rollout is not None
-    return (view.now - rollout.start_time).total_seconds() > seconds(view.spec.rollout.deadline)
+    lasted = (view.now - rollout.start_time).total_seconds() - view.suspended_for(rollout)
+    return lasted > seconds(view.spec.rollout.deadline)
 
 
 def suspended(view: View) -> Move:

@@ -137,6 +137,12 @@ class View:
         running = (self.now - rollout.unavailable_since).total_seconds() if rollout.unavailable_since else 0.0
         return rollout.unavailable_seconds + max(0.0, running)
 
+    def suspended_for(self, rollout: RolloutStatus) -> int:
+        """Seconds in all that a person has suspended the rollout."""
+        since = rollout.suspended_since
+        running = (self.now - since).total_seconds() if since else 0.0
+        return rollout.suspended_seconds + max(0, round(running))
+
     def record(
         self, revision: Revision | RevisionStatus | RolloutStatus, effect: str, message: str, rule: str = ""
     ) -> DecisionRecord:

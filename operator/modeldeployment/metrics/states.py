@@ -96,7 +96,7 @@ def _no_traffic(model: Watched, state: ModelState, snapshot: Snapshot, stale_aft
     lately = "yet" if last is None else f"for {say_duration(snapshot.instant - last)}"
     return (
         DataState.NO_TRAFFIC,
-        f"{model.subject} is scraped and had no request {lately}: check that clients send to the route, and its weight",
+        f"{model.subject} is scraped and had no request {lately}; if this lasts, check that clients send to the route",
     )
 
 

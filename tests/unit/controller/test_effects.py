@@ -12,6 +12,7 @@ from modeldeployment.api.base import JSON
 from modeldeployment.api.modelrevision import Stage
 from modeldeployment.api.status import Draining, ModelDeploymentStatus, Quarantined, RevisionStatus, RolloutStatus
 from modeldeployment.controller.effects import REVISIONS_KEPT, stage_of
+from modeldeployment.controller.entry import Entry
 from modeldeployment.controller.kube import ApiError
 from modeldeployment.controller.resources import DEPLOYMENTS, HTTP_ROUTES, MODEL_REVISIONS, SERVICES, Resource
 from unit.controller.fake_kube import Model
@@ -235,6 +236,19 @@ async def test_deleted_child_is_made_anew(resource: Resource) -> None:
     assert model.kube.objects[resource][key]["spec"] == before
     if resource in (HTTP_ROUTES, DEPLOYMENTS):
         assert [reason for reason, _ in model.told] == ["ChildRestored"]
+
+
+async def test_children_of_a_model_made_anew_were_deleted_by_nobody() -> None:
+    """A model is deleted, its children with it, and made again under its name: nobody is accused of anything."""
+    model = await serving()
+    await model.apply()
+    for resource in (HTTP_ROUTES, DEPLOYMENTS, SERVICES, MODEL_REVISIONS):
+        model.lose(resource, ROUTE if resource is HTTP_ROUTES else model.key())
+    status = model.entry.status
+    model.entry = Entry.of(model.entry.key, model.entry.obj)
+    await model.apply(ModelDeploymentStatus(canary=status.stable))
+    assert model.told == []
+    assert model.key() in model.kube.objects[SERVICES]
 
 
 async def test_child_that_the_watch_has_not_shown_yet_is_adopted() -> None:

@@ -163,6 +163,15 @@ def test_entry_parses_a_spec_once() -> None:
     assert entry.spec is spec
 
 
+def test_entry_reads_an_object_that_was_made_anew() -> None:
+    """Deleted and made again under the same name: its generation is 1 as before, its spec is another."""
+    entry = Entry.of(FRAUD, model())
+    anew = model(overrides={"spec.model.version": "9"})
+    anew["metadata"]["uid"] = "another"
+    entry.adopt(anew)
+    assert entry.target.version == "9", "the spec of the object that was deleted is still in use"
+
+
 def test_entry_says_what_it_cannot_read() -> None:
     """A spec that a newer CRD let in stops this model, not the operator; a later one is read again."""
     entry = Entry.of(FRAUD, {**model(), "spec": {"nonsense": True}})

@@ -598,6 +598,23 @@ def test_suspend_all_stops_everything() -> None:
 
 
 @pytest.mark.parametrize("mode", ["Advance", "All"])
+def test_the_deadline_does_not_run_while_suspended(mode: str) -> None:
+    """Paused for a night, the rollout has as much time left in the morning as it had in the evening."""
+    world = at_weight({"spec.rollout.onInconclusive": "Rollback", "spec.rollout.deadline": "30m"}, rps=0.1)
+    assert world.status.rollout is not None
+    began = world.status.rollout.start_time
+    for _ in range(2):
+        world.change({"spec.suspend": {"mode": mode}})
+        world.run(3600)
+        world.change({"spec.suspend": None})
+        world.run(30)
+        assert world.wanted("2") == 10, f"taken back after a pause: {world.message}"
+    world.until(lambda: world.wanted("2") == 0, most=3600)
+    ran = (world.now - began).total_seconds() - 7200
+    assert 1800 <= ran <= 1830, "the deadline is the time not suspended"
+
+
+@pytest.mark.parametrize("mode", ["Advance", "All"])
 def test_suspended_spec_change_starts_nothing(mode: str) -> None:
     """A new version that comes during a pause waits for its end."""
     world = World({"spec.suspend": None}).serving()
@@ -606,6 +623,14 @@ def test_suspended_spec_change_starts_nothing(mode: str) -> None:
     assert world.status.canary is None and world.state == "Suspended"
     world.change({"spec.suspend": None})
     world.until("Watching")
+
+
+def test_the_watch_ends_while_suspended() -> None:
+    """A version that waits for the end of a pause does not keep the one before the present one warm for ever."""
+    world = watched({"spec.rollout.watch": "10m"})
+    world.change({"spec.suspend": {"mode": "Advance"}, "spec.model.version": "3"})
+    world.until(lambda: world.status.previous is None, most=700)
+    assert world.state == "Suspended" and world.wanted("2") == 100
 
 
 @pytest.mark.parametrize("suspend", [None, {"mode": "Advance"}, {"mode": "All"}], ids=["none", "advance", "all"])
