@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lab import Lab, LabUnavailable
+from lab.mlserver import ensure_mlserver
 from lab.warden import processes_of
 from stand import Stand
 
@@ -59,10 +60,15 @@ def keep_logs(lab: Lab) -> None:
 @pytest.fixture(scope="module")
 def stand() -> Iterator[Stand]:
     """The module's Stand."""
+    with standing() as stand:
+        yield stand
+
+
+@pytest.fixture(scope="session")
+def mlserver() -> None:
+    """Installs MLServer, which needs a Python 3.11: the only part of the lab that a machine may do without."""
     try:
-        running = standing()
-        with running as stand:
-            yield stand
+        ensure_mlserver()
     except LabUnavailable as error:
         pytest.skip(str(error))
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.binaries import LabUnavailable, binary
+from lab.binaries import binary
 from lab.process import Child, wait_until
 from modeldeployment.api.serving import Dialect, Metrics, MetricsSource
 from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interval
@@ -169,10 +169,7 @@ class Prometheus:
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
     """A Prometheus, and an end to it and to all its pods."""
-    try:
-        server = Prometheus(tmp_path)
-    except LabUnavailable as error:
-        pytest.skip(str(error))
+    server = Prometheus(tmp_path)
     try:
         yield server
     finally:

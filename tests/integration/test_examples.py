@@ -9,8 +9,6 @@ import pytest
 import yaml
 
 from integration.acting import ERRORS, EVENTS, ROUTES, Model, accepted, serve_first
-from lab import LabUnavailable
-from lab.mlserver import ensure_mlserver
 from stand import ROOT, Stand
 
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.yaml"))
@@ -26,33 +24,27 @@ def applied(stand: Stand) -> Iterator[Stand]:
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)
-def test_an_example_comes_up(applied: Stand, path: Path) -> None:
+def test_an_example_comes_up(applied: Stand, path: Path, request: pytest.FixtureRequest) -> None:
     """The gateway has its route, its pods answer requests, and Ready says so."""
     manifest = yaml.safe_load(path.read_text())
     name, host = manifest["metadata"]["name"], manifest["spec"]["traffic"]["gateway"]["hostnames"][0]
     if path.name == "mlserver.yaml":
-        try:
-            ensure_mlserver()
-        except LabUnavailable as error:
-            pytest.skip(str(error))
+        request.getfixturevalue("mlserver")
     model = Model(applied, name)
     model.wait("Ready", lambda: model.says("Ready", "True", "Serving"), 90)
     model.wait("the end of its rollout", lambda: model.says("Progressing", "False", "RolloutComplete"))
     model.wait("its route", lambda: accepted(applied.lab.api.get(f"{ROUTES}/{name}")))
-    request = {"path": "/v2/health/ready", "method": "GET", "body": ""} if path.name == "mlserver.yaml" else {}
-    with applied.lab.load(host, 20, **request) as load:
+    asked = {"path": "/v2/health/ready", "method": "GET", "body": ""} if path.name == "mlserver.yaml" else {}
+    with applied.lab.load(host, 20, **asked) as load:
         model.wait("answers", lambda: sum(r.status == 200 for r in load.snapshot().records) > 10)
         records = load.stop()
     assert {record.status for record in records.records} == {200}
     assert model.status["replicas"] == manifest["spec"]["serving"].get("replicas", 1)
 
 
+@pytest.mark.usefixtures("mlserver")
 def test_mlserver_is_read_by_its_own_metrics(applied: Stand) -> None:
     """Inference requests to MLServer, counted by its own counters, are evidence."""
-    try:
-        ensure_mlserver()
-    except LabUnavailable as error:
-        pytest.skip(str(error))
     model = Model(applied, "iris")
     model.wait("Ready", lambda: model.says("Ready", "True", "Serving"), 90)
     body = '{"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": [5.1, 3.5, 1.4, 0.2]}]}'

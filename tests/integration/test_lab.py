@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from lab import ApiError, Lab, LabUnavailable
-from lab.mlserver import ensure_mlserver
+from lab import ApiError, Lab
 from lab.process import python_env, wait_until
 from lab.warden import processes_of
 
@@ -91,10 +90,7 @@ def set_weights(lab: Lab, stable: int, canary: int) -> float:
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """A lab with one model in two versions behind a route, 90 to 10."""
-    try:
-        started = Lab(scrape_interval="1s").start()
-    except LabUnavailable as error:
-        pytest.skip(str(error))
+    started = Lab(scrape_interval="1s").start()
     with_route = {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
@@ -284,12 +280,9 @@ def test_the_cluster_outlives_a_crash_of_the_api_server(lab: Lab) -> None:
     assert result.versions()["1"] > 100
 
 
+@pytest.mark.usefixtures("mlserver")
 def test_mlserver_serves(lab: Lab) -> None:
     """A real MLServer runs as a pod (where Python 3.11 is)."""
-    try:
-        ensure_mlserver()
-    except LabUnavailable as error:
-        pytest.skip(str(error))
     lab.apply(workload("ml", image="lab/mlserver:1.7.1", health="/v2/health/ready"))
     lab.wait_until("MLServer", lambda: ready(lab, "ml") == 1, 30)
 

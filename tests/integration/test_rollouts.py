@@ -12,7 +12,6 @@ import pytest
 
 from integration.acting import ERRORS, SLOW, Model, serve_first, watching
 from integration.conftest import standing
-from lab import LabUnavailable
 from stand import Stand
 
 JSON = dict[str, Any]
@@ -24,11 +23,8 @@ NEVER_READY = {"readinessProbe": {"httpGet": {"path": "/never", "port": 8080}, "
 @pytest.fixture(scope="module")
 def stand() -> Iterator[Stand]:
     """A Stand at the lab's default scrape interval."""
-    try:
-        with standing(scrape_interval=f"{SCRAPE_SECONDS:g}s", stale_after="10s") as stand:
-            yield stand
-    except LabUnavailable as error:
-        pytest.skip(str(error))
+    with standing(scrape_interval=f"{SCRAPE_SECONDS:g}s", stale_after="10s") as stand:
+        yield stand
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import secrets
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -28,7 +29,7 @@ _USERS = ("admin", "lab-node", "lab-gateway", "lab-prometheus", "kube-controller
 class ControlPlane:
     """etcd, kube-apiserver and kube-controller-manager on one loopback address, below one folder."""
 
-    def __init__(self, folder: Path, host: str, env: dict[str, str]) -> None:
+    def __init__(self, folder: Path, host: str, env: dict[str, str], apiserver_flags: Sequence[str] = ()) -> None:
         self.folder = folder / "control-plane"
         self.folder.mkdir(mode=0o700)
         self.host = host
@@ -36,7 +37,7 @@ class ControlPlane:
         self._env = env
         self.tokens = {user: secrets.token_urlsafe(24) for user in _USERS}
         self.etcd = self._child("etcd", self._etcd_flags())
-        self.apiserver = self._child("kube-apiserver", self._apiserver_flags())
+        self.apiserver = self._child("kube-apiserver", [*self._apiserver_flags(), *apiserver_flags])
         self.controller_manager = self._child("kube-controller-manager", self._controller_manager_flags())
 
     @property

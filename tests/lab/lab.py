@@ -27,7 +27,8 @@ class Lab:
 
     `nodes` is how many nodes there are, 0 for none; `gateway` and `prometheus` leave that part out.
     `backoff_scale` shortens the waits of CrashLoopBackOff and ImagePullBackOff (1 is a kubelet's 10 s and up);
-    `allocatable` is what each node can take (more than that leaves pods Unschedulable).
+    `allocatable` is what each node can take (more than that leaves pods Unschedulable). `apiserver_flags` come on top
+    of the API server's own.
     """
 
     def __init__(
@@ -39,10 +40,12 @@ class Lab:
         scrape_interval: str = "2s",
         backoff_scale: float = 0.1,
         allocatable: Mapping[str, str] | None = None,
+        apiserver_flags: Sequence[str] = (),
     ) -> None:
         self._wanted = {"prometheus": prometheus, "gateway": gateway, "nodes": nodes}
         self._scrape_interval = scrape_interval
         self._backoff_scale = backoff_scale
+        self._apiserver_flags = apiserver_flags
         self._allocatable = {"cpu": "64", "memory": "256Gi", "pods": "20000", **(allocatable or {})}
         self._images = default_images()
         self.id = secrets.token_hex(8)
@@ -215,7 +218,7 @@ class Lab:
         return self.folder / "images.json"
 
     def _start_parts(self) -> None:
-        plane = ControlPlane(self.folder, self.host, self.child_env())
+        plane = ControlPlane(self.folder, self.host, self.child_env(), self._apiserver_flags)
         self.control_plane = plane
         plane.start()
         self.kubeconfig = plane.kubeconfig("admin", plane.tokens["admin"])
