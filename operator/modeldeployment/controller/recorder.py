@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import socket
-import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -36,6 +35,7 @@ class Recorder:
         self._kube = kube
         self._queue: asyncio.Queue[tuple[JSON, str, str, str, datetime]] = asyncio.Queue(QUEUE_MAX)
         self._series: dict[tuple[str, str, str], _Series] = {}
+        self._stamped = 0
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
 
     def tell(self, obj: JSON, type_: Literal["Normal", "Warning"], reason: str, note: str, now: datetime) -> None:
@@ -64,7 +64,9 @@ class Recorder:
             body = {"series": {"count": known.count, "lastObservedTime": stamp}}
             await self._kube.merge(EVENTS, metadata["namespace"], known.name, body)
             return
-        name = f"{metadata['name'][:200]}.{uuid.uuid4().hex[:16]}"
+        # kubectl describe lists Events of this API group by name, so the name has the time.
+        self._stamped = max(round(now.timestamp() * 1e9), self._stamped + 1)
+        name = f"{metadata['name'][:200]}.{self._stamped:016x}"
         await self._kube.create(
             EVENTS,
             {
