@@ -82,7 +82,9 @@ def test_kubectl_tells_what_goes_on(applied: Stand) -> None:
     model.wait("Events", lambda: wanted <= {event["reason"] for event in model.events()})
     described = lab.kubectl("describe", "md", "told").stdout
     table = described.partition("Events:")[2]
-    told_at = [table.index(reason) for reason in ("FirstVersionStarted", "RolloutStarted", "WeightRaised", "RolledBack")]
+    told_at = [
+        table.index(reason) for reason in ("FirstVersionStarted", "RolloutStarted", "WeightRaised", "RolledBack")
+    ]
     assert told_at == sorted(told_at), f"kubectl describe shows the Events out of order:\n{table}"
     for reason in wanted:
         assert reason in described
