@@ -110,8 +110,8 @@ class RolloutStatus(StatusModel):
     unavailable_seconds: int = Field(
         default=0, ge=0, le=10_000_000, description="How long it had too few Ready pods before that, in all."
     )
-    suspended_since: datetime | None = Field(
-        default=None, description="Since when a person has suspended it, if one has: the deadline does not run."
+    suspend_time: datetime | None = Field(
+        default=None, description="When a person suspended it, if it is suspended: the deadline does not run."
     )
     suspended_seconds: int = Field(
         default=0, ge=0, le=1_000_000_000, description="How long it was suspended before that, in all."

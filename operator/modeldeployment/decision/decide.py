@@ -112,10 +112,10 @@ def _availability(view: View, rollout: RolloutStatus) -> RolloutStatus:
 def _suspension(view: View, rollout: RolloutStatus) -> RolloutStatus:
     """The clock of the deadline stands still while a person has suspended the rollout."""
     if view.paused:
-        return rollout.model_copy(update={"suspended_since": rollout.suspended_since or view.now})
-    if rollout.suspended_since is None:
+        return rollout.model_copy(update={"suspend_time": rollout.suspend_time or view.now})
+    if rollout.suspend_time is None:
         return rollout
-    return rollout.model_copy(update={"suspended_since": None, "suspended_seconds": view.suspended_for(rollout)})
+    return rollout.model_copy(update={"suspend_time": None, "suspended_seconds": view.suspended_for(rollout)})
 
 
 def _keep_plan(view: View) -> ModelDeploymentStatus:

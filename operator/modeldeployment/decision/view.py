@@ -139,7 +139,7 @@ class View:
 
     def suspended_for(self, rollout: RolloutStatus) -> int:
         """Seconds in all that a person has suspended the rollout."""
-        since = rollout.suspended_since
+        since = rollout.suspend_time
         running = (self.now - since).total_seconds() if since else 0.0
         return rollout.suspended_seconds + max(0, round(running))
 
