@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modeldeployment.api.quantities import say_duration
 from modeldeployment.api.rollout import OnInconclusive, OverrideAction
-from modeldeployment.api.status import RevisionStatus, RolloutStatus, Verdict
+from modeldeployment.api.status import ModelDeploymentStatus, RevisionStatus, RolloutStatus, Verdict
 from modeldeployment.decision.evidence import DataState, RouteState
 from modeldeployment.decision.moves import (
     Move,
@@ -104,7 +104,15 @@ def raise_weight(view: View) -> Move | None:
         return promote(view)
     message = f"{canary.version} gets {weight}% of the traffic (step {rollout.step + 1} of {rollout.steps})"
     record = view.record(canary, "WeightRaised", message)
-    return Move(weigh(view, weight), "CanaryRunning", message, record=record)
+    return Move(_evidence_begins(view, weigh(view, weight)), "CanaryRunning", message, record=record)
+
+
+def _evidence_begins(view: View, status: ModelDeploymentStatus) -> ModelDeploymentStatus:
+    """What was seen before the first weight is no evidence, and whoever comes after a crash must not take it for any."""
+    rollout, seen = status.rollout, view.evidence.time
+    if rollout is None or rollout.evidence_time or seen <= rollout.start_time:
+        return status
+    return changed(status, rollout=rollout.model_copy(update={"evidence_time": seen}))
 
 
 def wait_for_pods(view: View) -> Move | None:

@@ -119,7 +119,8 @@ def test_history_of_stable_says_how_much_it_varies() -> None:
     world.until(lambda: world.wanted("2") == 10)
     view = world.view()
     row = _history(world, 180)
-    fed = replace(view, evidence=replace(view.evidence, history=row, intervals=row[-1:]))
+    following = replace(row[-1], start=row[-1].end, end=row[-1].end + timedelta(seconds=10))
+    fed = replace(view, evidence=replace(view.evidence, history=row, intervals=(following,)))
     _, with_history = feed(fed, Memory())
     _, without = feed(replace(fed, evidence=replace(fed.evidence, history=())), Memory())
     known, prior = with_history.states["errors"], without.states["errors"]
@@ -195,6 +196,19 @@ def test_threshold_judge_promotes_after_its_windows() -> None:
     began = world.elapsed
     world.until("Watching", most=300)
     assert 110 <= world.elapsed - began <= 140
+
+
+@pytest.mark.parametrize("restarting", [False, True], ids=["lives", "dies"])
+def test_evidence_begins_with_the_first_weight(restarting: bool) -> None:
+    """What stable did while the canary was starting is no evidence of the trial, for no process that looks at it."""
+    world = World(versions={"2": Behaviour(ready_after=120)}).serving()
+    world.restarts_each_tick = restarting
+    world.ask("2")
+    world.until(lambda: world.wanted("2") == 10)
+    world.run(20)
+    assert world.status.rollout is not None
+    (errors, *_) = _sequential(world)
+    assert errors.intervals == 2, "intervals from before the first weight are among the evidence"
 
 
 def test_threshold_window_with_too_few_requests_says_nothing() -> None:
