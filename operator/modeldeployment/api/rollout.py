@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 from pydantic import ConfigDict, Field
@@ -243,7 +244,7 @@ class RollbackOn(Model):
 
 
 class Override(Model):
-    """A person's word on one revision; it ends by itself when another revision comes."""
+    """A person's word on one revision. It says nothing about another one."""
 
     revision: str = Field(
         max_length=63,
@@ -256,6 +257,11 @@ class Override(Model):
         ),
     )
     action: OverrideAction = Field(description="Abort: take it back and keep it out. Promote: skip what is left.")
+    request_time: datetime | None = Field(
+        default=None,
+        description="When it was said: it counts for a rollout that began before, and for no later one of the same "
+        "revision. Left out, it counts for every rollout of the revision. kubectl model sets it.",
+    )
 
 
 class Rollout(Model):

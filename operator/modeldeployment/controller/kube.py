@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+import aiohttp
 from kubernetes.aio.client import ApiClient
 
 from modeldeployment.api import names
 from modeldeployment.api.base import JSON
-from modeldeployment.controller.resources import Resource
+from modeldeployment.controller.resources import HTTP_ROUTES, Resource
 
 PAGE = 500
 TIMEOUT_SECONDS = 20.0
+AT_ONCE = 16
+"""Writes under way at most, and as many that are urgent: what is not sent yet cannot time out."""
 
 
 class ApiError(Exception):
-    """The API server refused. `status` is the HTTP status, `reason` and `message` are its own words."""
+    """The API server refused, or could not be reached (`status` 0).
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    Attributes:
+        status: the HTTP status.
+        reason, message: its own words.
+        retry_after: seconds that it asks to be left alone.
+    """
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: float = 0.0) -> None:
         super().__init__(f"{status} {reason}: {message}")
-        self.status, self.reason, self.message = status, reason, message
+        self.status, self.reason, self.message, self.retry_after = status, reason, message, retry_after
 
 
 class NotLeaderError(Exception):
@@ -45,6 +55,7 @@ class Kube:
         count: Callable[[str, str, int], None] = lambda verb, plural, status: None,
     ) -> None:
         self._client, self._may_write, self._count = client, may_write, count
+        self._slots = {urgent: asyncio.Semaphore(AT_ONCE) for urgent in (True, False)}
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> JSON:
         """One object. Raises ApiError."""
@@ -118,12 +129,14 @@ class Kube:
         field_manager: str = names.FIELD_MANAGER,
         **query: str,
     ) -> JSON:
-        if not self._may_write():
-            raise NotLeaderError(f"{verb} {path} not sent: the Lease is not held any more")
         manager = {} if verb == "DELETE" else {"fieldManager": field_manager}
-        return await self._request(
-            verb, resource, path, query={**manager, **query}, body=body, content_type=content_type
-        )
+        # A rollback is a status and a route: it waits for no other model's children.
+        async with self._slots[resource is HTTP_ROUTES or path.endswith("/status")]:
+            if not self._may_write():
+                raise NotLeaderError(f"{verb} {path} not sent: the Lease is not held any more")
+            return await self._request(
+                verb, resource, path, query={**manager, **query}, body=body, content_type=content_type
+            )
 
     async def _request(
         self,
@@ -145,13 +158,20 @@ class Kube:
             body=body,
             auth_settings=["BearerToken"],
         )
-        response = await client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
-        raw = await response.read()
+        try:
+            response = await client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+            raw = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._count(verb, resource.plural, 0)
+            why = str(error) or type(error).__name__
+            raise ApiError(0, "Unreachable", f"the API server cannot be reached: {why}") from error
         self._count(verb, resource.plural, response.status)
         parsed = _parse(raw)
         if response.status >= 400:
             reason = str(parsed.get("reason") or response.reason or "")
-            raise ApiError(response.status, reason, str(parsed.get("message") or raw[:500]))
+            after = response.headers.get("Retry-After", "")
+            message = str(parsed.get("message") or raw[:500])
+            raise ApiError(response.status, reason, message, float(after) if after.isdigit() else 0.0)
         return parsed
 
 

@@ -108,7 +108,7 @@ def raise_weight(view: View) -> Move | None:
 
 
 def _evidence_begins(view: View, status: ModelDeploymentStatus) -> ModelDeploymentStatus:
-    """What was seen before the first weight is no evidence, and whoever comes after a crash must not take it for any."""
+    """What was seen before the first weight is no evidence, and after a crash nobody must take it for any."""
     rollout, seen = status.rollout, view.evidence.time
     if rollout is None or rollout.evidence_time or seen <= rollout.start_time:
         return status

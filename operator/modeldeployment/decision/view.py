@@ -120,9 +120,11 @@ class View:
         return self.spec.suspend is not None
 
     def overridden(self, action: OverrideAction, revision: str) -> bool:
-        """Whether a person asked for this action on this revision."""
-        override = self.spec.rollout.override
-        return override is not None and override.action is action and override.revision == revision
+        """Whether a person asked for this action on this revision, and not before its rollout began."""
+        override, rollout = self.spec.rollout.override, self.status.rollout
+        if override is None or override.action is not action or override.revision != revision:
+            return False
+        return override.request_time is None or rollout is None or rollout.start_time <= override.request_time
 
     def quarantine(self, revision: str) -> Quarantined | None:
         """The entry that keeps a revision out at the spec's attempt: only a higher one than failed is a retry."""

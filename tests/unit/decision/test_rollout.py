@@ -645,6 +645,26 @@ def test_abort_beats_everything(suspend: dict[str, str] | None) -> None:
     assert world.effects[-1] == "Aborted" and world.state == "Aborted"
 
 
+@pytest.mark.parametrize("action", ["Abort", "Promote"])
+def test_a_word_counts_for_the_rollout_that_it_was_said_about(action: str) -> None:
+    """Said once with its time, it does not touch a later rollout of the same revision: a retry after an abort runs, and
+    a version that was promoted and taken back gets a canary again."""
+    world = at_weight()
+    said = {"revision": world.name("2"), "action": action, "requestTime": world.now.isoformat()}
+    world.change({"spec.rollout.override": said})
+    world.does("2").errors = 0.3
+    world.rps = 200
+    taken_back = "Aborted" if action == "Abort" else "RolledBack"
+    world.until(lambda: taken_back in world.effects)
+    world.run(300)
+    assert world.status.stable is not None and world.status.stable.version == "1"
+    weights = len(world.weights_of("2"))
+    world.change({"spec.rollout.attempt": 2})
+    world.does("2").errors = 0.0
+    world.until("Watching")
+    assert world.weights_of("2")[weights:] == [10, 100], "the retry did not run as any rollout"
+
+
 def test_abort_beats_a_promotion_under_way() -> None:
     """Every step is passed and the last pods are starting: an abort still counts."""
     world = canary({"spec.serving.replicas": 4})
