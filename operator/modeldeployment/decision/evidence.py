@@ -75,6 +75,7 @@ class Evidence:
         windows: window length (s) → what the serving revision did in the last such window.
         data_age: age of the newest sample (s).
         values: (query, revision) → value; revision "" speaks for the whole model.
+        query_errors: query → why it has no value: it concerns the rules of that query alone.
         last_traffic: revision → latest instant at which its requests were seen to rise.
     """
 
@@ -87,6 +88,7 @@ class Evidence:
     windows: Mapping[float, Delta] = field(default_factory=dict)
     data_age: float | None = None
     values: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    query_errors: Mapping[str, str] = field(default_factory=dict)
     last_traffic: Mapping[str, datetime] = field(default_factory=dict)
 
 
