@@ -22,7 +22,7 @@ def operator(
     lease_seconds: Annotated[int, typer.Option(min=2, help="How long the Lease holds, once nobody renews it.")] = 15,
     relist_seconds: Annotated[float, typer.Option(help="How often watches are checked against lists.")] = 180.0,
 ) -> None:
-    """Runs the operator with the cluster's service account, or else with the current kubeconfig."""
+    """Runs the operator with $KUBECONFIG if it is set, else the pod's service account, else ~/.kube/config."""
     logs.configure(log_level)
     timing = Timing(lease_seconds, max(1.3, lease_seconds * 2 / 3), max(1.0, lease_seconds / 7.5))
     options = Options(namespace, host, port, timing, relist_seconds)

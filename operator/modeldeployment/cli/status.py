@@ -7,12 +7,12 @@ import typer
 from modeldeployment.api.conditions import find
 from modeldeployment.api.modeldeployment import ModelDeploymentStatus
 from modeldeployment.api.status import RevisionStatus
-from modeldeployment.cli.cluster import Context, Name, Namespace, on
+from modeldeployment.cli.cluster import Context, Name, Namespace, Target, on
 
 
 def status(name: Name, namespace: Namespace = None, context: Context = None) -> None:
     """Shows one ModelDeployment."""
-    typer.echo(render(name, on(name, namespace, context, lambda target: target.status())))
+    typer.echo(render(name, on(name, namespace, context, Target.see).status))
 
 
 def render(name: str, shown: ModelDeploymentStatus) -> str:
