@@ -63,12 +63,14 @@ class Target:
         scrape: when it was scraped last.
         base: scrape that `pending` starts from.
         pending: counted since `base`.
+        lost: its arm was given up: what it counts until it is read again is of times that nobody compares.
     """
 
     scrape: float
     base: float
     values: dict[Slot, float] = field(default_factory=dict)
     pending: Gains = field(default_factory=dict)
+    lost: bool = False
 
     @property
     def fresh(self) -> bool:
@@ -123,6 +125,9 @@ class Counters:
                 target.values = {}
             renewed = seen > target.scrape and endpoint in snapshot.scrapes
             target.scrape = max(target.scrape, seen)
+            lost, target.lost = target.lost, False
+            if lost:
+                target.base = target.scrape
             if reading == target.values:
                 continue
             gains = self._difference(revision, endpoint, target.values, reading, created or {})
@@ -131,7 +136,8 @@ class Counters:
             silent = snapshot.dropped.get((revision, endpoint), ()) if renewed else target.values.keys()
             target.values = {**{s: v for s, v in target.values.items() if s in silent}, **reading}
             if gains:
-                _add(target.pending, gains)
+                if not lost:
+                    _add(target.pending, gains)
                 _add(gained.setdefault(revision, {}), gains)
         self._remember(snapshot)
         return gained
@@ -168,6 +174,11 @@ class Counters:
                 if target.pending:
                     target.pending = {}
                 target.base = target.scrape
+
+    def give_up(self, revision: str) -> None:
+        """Begins a revision's endpoints anew when they are read again, as they would for who never knew them."""
+        for target in self.targets.get(revision, {}).values():
+            target.lost, target.pending = True, {}
 
     def keep(self, revisions: Iterable[str], pods: Mapping[str, object]) -> None:
         """Forgets other revisions, and endpoints that vanished long ago with their pods."""

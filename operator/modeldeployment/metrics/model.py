@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from modeldeployment.decision.evidence import Delta, Interval
-from modeldeployment.metrics.counters import Counters, Gains, Snapshot, Taken
+from modeldeployment.metrics.counters import STUCK_AFTER, Counters, Gains, Snapshot, Taken
 from modeldeployment.metrics.planning import Indicator
 from modeldeployment.metrics.watched import Watched
 from modeldeployment.metrics.windows import Window
@@ -23,14 +23,17 @@ class ModelState:
         self.last_traffic: dict[str, float] = {}
         self.history_given: object = None
         self._closed = known_from
+        self._known_from = known_from
+        self._control_absent = False
         self._trial: object = None
         self._windows: dict[tuple[str, float], Window] = {}
 
     def step(self, model: Watched, snapshot: Snapshot) -> Interval | None:
         """Takes in a snapshot later than the one before; returns the interval that it closes.
 
-        An interval closes once each arm has an endpoint that was scraped since the last close. Until then differences
-        add up: pods are scraped at different times, and an interval may be shorter than the time between scrapes.
+        An interval closes once every live endpoint of both arms was scraped since the last close (ADR 0003). Until then
+        differences add up: pods are scraped at different times, and an interval may be shorter than the time between
+        scrapes. A control that is not scraped at all holds nothing up for longer than STUCK_AFTER.
         """
         if self._trial != (trial := (model.trial, model.trial_start)):
             self.counters.skip()
@@ -73,16 +76,21 @@ class ModelState:
         return {length: delta(total, edges, indicators) for length, total in sums.items()}
 
     def _close(self, model: Watched, snapshot: Snapshot) -> Interval | None:
-        counters = self.counters
+        counters, absent = self.counters, self._is_absent(model, snapshot.instant)
+        if absent:
+            counters.give_up(model.control)
         if not model.trial or snapshot.instant <= model.since:
             counters.skip()
-            self._closed = snapshot.instant
+            self._closed, self._control_absent = snapshot.instant, absent
             return None
-        if not (counters.fresh(model.trial) and (not model.control or counters.fresh(model.control))):
+        if not (counters.fresh(model.trial) and (not model.control or absent or counters.fresh(model.control))):
             return None
         trial = counters.take(model.trial)
-        control = counters.take(model.control) if model.control else Taken({}, {}, None)
+        # In the interval in which the control comes back it is seen for a shorter time than the trial.
+        alone = not model.control or absent or self._control_absent
+        control = Taken({}, {}, None) if alone else counters.take(model.control)
         counters.skip()
+        self._control_absent = absent
         starts = [moment for moment in (trial.oldest, control.oldest) if moment is not None]
         interval = Interval(
             start=utc(self._closed),
@@ -93,6 +101,12 @@ class ModelState:
         )
         self._closed = snapshot.instant
         return interval
+
+    def _is_absent(self, model: Watched, instant: float) -> bool:
+        """Whether no endpoint of the control was scraped for so long that the trial must be judged without it."""
+        began = model.trial_start.timestamp() if model.trial_start else -math.inf
+        seen = self.counters.newest(model.control) or -math.inf
+        return bool(model.control) and instant - max(seen, began, self._known_from) > STUCK_AFTER
 
 
 def as_history(interval: Interval) -> Interval:

@@ -15,7 +15,7 @@ from typing import Final
 from modeldeployment.decision.evidence import Interval
 from modeldeployment.metrics.asking import Answers, ask_all
 from modeldeployment.metrics.client import Answer, PrometheusClient
-from modeldeployment.metrics.counters import Counters, Snapshot
+from modeldeployment.metrics.counters import STUCK_AFTER, Counters, Snapshot
 from modeldeployment.metrics.errors import PrometheusError
 from modeldeployment.metrics.identity import Owners
 from modeldeployment.metrics.model import ModelState, as_history, utc
@@ -101,7 +101,9 @@ def _grid(model: Watched, instant: float, stale_after: float) -> Grid:
     short = [w for w in model.windows if w <= ENTRIES_MAX * model.interval]
     steps = max(stale_after, *short, 0.0) / model.interval
     if model.trial and model.since > -math.inf:
-        steps = max(steps, (instant - model.since) / model.interval + MARGIN)
+        # The heir must know as well as its predecessor since when the control has not been scraped.
+        margin = max(MARGIN, STUCK_AFTER / model.interval)
+        steps = max(steps, (instant - model.since) / model.interval + margin)
     count = min(INSTANTS_MAX, max(1, math.ceil(steps)))
     return Grid(instant - count * model.interval, instant - model.interval, model.interval)
 

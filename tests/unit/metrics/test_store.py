@@ -84,6 +84,45 @@ async def test_without_a_control_the_trial_is_enough() -> None:
     assert [c[3:] for c in closed] == [({CANARY_POD: 5}, {})] * 4
 
 
+@pytest.mark.parametrize("once", [True, False])
+async def test_a_control_that_is_not_scraped_holds_nothing_up(once: bool) -> None:
+    """Stable is down for good, or always was: after STUCK_AFTER the canary's intervals close, and they have no control."""
+    server = SimulatedPrometheus()
+    if once:
+        scraped(server.pod(STABLE_POD), *((10 * k - 1, 100 * k, 0) for k in range(-9, 3)))
+        server.endpoints[0].scrapes += [(T0 + 10 * k - 1, None) for k in range(3, 40)]
+    scraped(server.pod(CANARY_POD), *((10 * k - 1, 10 * k, 10 * k) for k in range(1, 40)))
+    closed = [summary(i) for e in await look(server, range(0, 200, 10)) for i in e.intervals]
+    waited = 100.0 if once else 80.0  # nobody was seen since 19, or since the trial began
+    with_control = [c for c in closed if c[4]]
+    assert [c[1] for c in with_control] == ([10.0, 20.0] if once else [])
+    alone = [c for c in closed if not c[4]]
+    assert [c[1] for c in alone] == [waited + 10 * k for k in range(len(alone))]
+    assert alone[-1][1] == 190.0
+    assert sum(c[3][CANARY_POD] for c in closed) == 190
+
+
+async def test_a_control_that_is_back_is_compared_from_then_on() -> None:
+    """What it did while it was not scraped is not held against what the canary did in the last interval."""
+    server = SimulatedPrometheus()
+    stable = server.pod(STABLE_POD)
+    scraped(stable, *((10 * k - 1, 100 * k, 0) for k in range(3)))
+    stable.scrapes += [(T0 + 10 * k - 1, None) for k in range(3, 20)]
+    scraped(stable, *((10 * k - 1, 100 * k, 0) for k in range(20, 25)))
+    scraped(server.pod(CANARY_POD), *((10 * k - 1, 10 * k, 0) for k in range(1, 25)))
+    evidence = await look(server, range(0, 240, 10))
+    after = [summary(i) for e in evidence for i in e.intervals if i.end >= at(190)]
+    assert [(c[1], c[4]) for c in after] == [
+        (190.0, {}),
+        (210.0, {}),
+        *((t, {STABLE_POD: 100}) for t in (220.0, 230.0)),
+    ]
+    for handover, done in ((10, 20), (12, 110), (19, 180), (20, 190), (21, 190), (22, 210)):
+        heir = await look(server, [10.0 * k for k in range(handover, 24)], replace(TRIAL, evidence_time=at(done)))
+        intervals = [i for e in evidence for i in e.intervals if i.end > at(done)]
+        assert [i for e in heir for i in e.intervals] == intervals
+
+
 async def test_after_a_gap_comes_one_longer_interval() -> None:
     """Nothing closes while the canary is not scraped; what was counted meanwhile comes at once, and the state tells."""
     server = SimulatedPrometheus()
