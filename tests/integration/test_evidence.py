@@ -315,7 +315,7 @@ async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus
 
     typo = MetricsSource(requests="inference_request_total", errors="inference_errors_total")
     other = Metrics(dialect=Dialect.CUSTOM, custom=typo)
-    bad = frozenset({"nonsense("})
+    bad = frozenset({"nonsense(", '"up"', "up[1m]"})
     value = frozenset({"avg by (namespace, pod) (inference_requests_total)"})
     models = [
         *(model(name) for name in ("idle", "down", "gone", "absent")),
@@ -350,14 +350,16 @@ async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus
         "absent": DataState.NO_DATA,
         "typo": DataState.NO_DATA,
         "gone": DataState.STALE,
-        "asking": DataState.QUERY_ERROR,
+        "asking": DataState.FLOWING,
         "kserve": DataState.NO_DATA,
     }
     assert "up is 0 for down-5f6d7c8b9c-aaaaa" in seen["down"].message
     assert "no series inference_requests_total with namespace=ml, pod=~absent-.*" in seen["absent"].message
     assert "no series inference_request_total" in seen["typo"].message
     assert "Prometheus still scrapes its pods" in seen["gone"].message
-    assert "parse error" in seen["asking"].message
+    assert "parse error" in seen["asking"].query_errors["nonsense("]
+    assert "gives a string" in seen["asking"].query_errors['"up"']
+    assert "gives a range vector" in seen["asking"].query_errors["up[1m]"]
     assert seen["busy"].values == {(*value, "busy"): float(busy.truth().requests)}
     assert seen["busy"].windows[10.0].requests == 15
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from modeldeployment.metrics.client import Answer
-from modeldeployment.metrics.errors import PrometheusError, ServerFault
+from modeldeployment.metrics.errors import BadQuery, PrometheusError, ServerFault
 from modeldeployment.metrics.planning import Group, Indicator, Plan
 
 Ask = Callable[[str, str], Awaitable[Answer]]
 """Sends one query: text and purpose."""
+
+
+_KINDS: Final = {"matrix": "range vector", "string": "string"}
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,10 @@ class Answers:
         """The first of these queries that failed."""
         answers = (self.by_text[text] for text in texts)
         return next((answer for answer in answers if isinstance(answer, PrometheusError)), None)
+
+    def failures(self, texts: Iterable[str]) -> dict[str, str]:
+        """Those of these queries that failed, each with a sentence why."""
+        return {text: str(error) for text in sorted(texts) if (error := self.failure([text])) is not None}
 
     def answer(self, text: str) -> Answer | None:
         """The answer; None if there is none."""
@@ -59,6 +67,8 @@ async def _side_by_side(purposes: Mapping[str, str], ask: Ask) -> dict[str, Answ
             answer = await ask(text, purpose)
         except PrometheusError as error:
             return error
+        if purpose == "promql" and answer.kind not in ("vector", "scalar"):
+            return BadQuery(f"the query must give an instant vector or a scalar, and gives a {_KINDS[answer.kind]}")
         if answer.in_part and purpose != "promql":
             # Half an answer looks like endpoints that had nothing to count; later they would count from zero.
             return ServerFault(f"Prometheus answered in part only: {answer.in_part}")

@@ -280,8 +280,10 @@ def _series(data: Any) -> list[tuple[Labels, list[tuple[float, str]]]]:
             return [(s["metric"], [s["value"]]) for s in result if "value" in s]
         case "matrix":
             return [(s["metric"], s["values"]) for s in result if "values" in s]
-        case _:
+        case "scalar" | "string":
             return [({}, [(result[0], result[1])])]
+        case other:
+            raise ValueError(f"no result type of Prometheus: {other}")
 
 
 def _own_words(response: httpx.Response) -> tuple[str, str]:

@@ -47,7 +47,7 @@ class ModelState:
 
     def count(self, model: Watched, revision: str, instant: float, gains: Gains) -> None:
         """Adds to the windows of a revision, and to what is known of its traffic."""
-        if gains.get(Indicator.REQUESTS):
+        if gains.get(Indicator.REQUESTS) or gains.get(Indicator.ERRORS):
             self.last_traffic[revision] = max(instant, self.last_traffic.get(revision, 0.0))
         for length in model.windows:
             key = (revision, length)

@@ -75,18 +75,25 @@ def _stale(model: Watched, state: ModelState, snapshot: Snapshot, stale_after: f
 
 
 def _unsupported(model: Watched, state: ModelState, snapshot: Snapshot, stale_after: float) -> Told | None:
+    """Only when no rule can be judged; what some rule lacks is told beside the state."""
+    lacks = _lacking(model)
+    if not lacks or len(lacks) < model.needs_errors + model.needs_latency or model.queries:
+        return None
+    return (
+        DataState.UNSUPPORTED,
+        f"dialect {model.metrics.dialect} has no {lacks[0]}: use one that has, such as Istio or Envoy, or remove the "
+        "objective",
+    )
+
+
+def _lacking(model: Watched) -> list[str]:
+    """What some rule wants and the dialect does not have."""
     source = dialect_of(model.metrics)
-    for wanted, there, what in (
+    wants = (
         (model.needs_errors, source.has_errors, "counter of errors, so error rates cannot be told"),
         (model.needs_latency, source.has_histogram, "latency histogram, so quantiles cannot be told"),
-    ):
-        if wanted and not there:
-            return (
-                DataState.UNSUPPORTED,
-                f"dialect {model.metrics.dialect} has no {what}: use one that has, such as Istio or Envoy, or remove "
-                "the objective",
-            )
-    return None
+    )
+    return [what for wanted, there, what in wants if wanted and not there]
 
 
 def _no_traffic(model: Watched, state: ModelState, snapshot: Snapshot, stale_after: float) -> Told | None:
@@ -103,7 +110,8 @@ def _no_traffic(model: Watched, state: ModelState, snapshot: Snapshot, stale_aft
 def _flowing(model: Watched, state: ModelState, snapshot: Snapshot) -> Told:
     source, counters = dialect_of(model.metrics), state.counters
     message = f"requests of {model.subject} are counted"
-    if model.needs_errors and not counters.has(Indicator.ERRORS, model.revisions):
+    message += "".join(f"; dialect {model.metrics.dialect} has no {what}" for what in _lacking(model))
+    if model.needs_errors and source.errors and not counters.has(Indicator.ERRORS, model.revisions):
         message += f"; no series {source.errors} so far, taken as no error yet"
     if model.needs_latency and not counters.has_buckets(model.subject) and source.latency:
         message += f"; no series {source.latency.buckets}, so latency cannot be judged"

@@ -41,7 +41,8 @@ class EvidenceStore:
     ) -> dict[ModelKey, Evidence]:
         """The evidence of a cohort (models with one interval) at an instant, a multiple of that interval.
 
-        A query that fails is told in the evidence of the models that need it. An instant that is not later than a
+        A query that fails is told in the evidence of the models that need it: one for counters as their state, one of a
+        PromQL objective beside it, since the counters' rules are judged without it. An instant that is not later than a
         model's last one brings it nothing new.
         """
         now = readings.moment(instant.timestamp())
@@ -73,7 +74,8 @@ class EvidenceStore:
                     intervals=tuple(caught_up),
                     history=history.get(model.key, ()),
                     values=values.get(model.key, {}),
-                    error=error or answers.failure(sorted(model.queries)),
+                    query_errors=answers.failures(model.queries),
+                    error=error,
                     indicators=group.needs(model),
                 )
         return evidence
@@ -87,12 +89,14 @@ class EvidenceStore:
         intervals: tuple[Interval, ...],
         history: tuple[Interval, ...],
         values: Mapping[tuple[str, str], float],
+        query_errors: Mapping[str, str],
         error: PrometheusError | None,
         indicators: frozenset[Indicator],
     ) -> Evidence:
         state = self._states.get(model.key)
         if state is None:  # it never had an answer
-            return Evidence(DataState.QUERY_ERROR, str(error), utc(now), model.subject, values=values)
+            failed = (DataState.QUERY_ERROR, str(error))
+            return Evidence(*failed, utc(now), model.subject, values=values, query_errors=query_errors)
         if snapshot is not None and now > state.instant:
             closed = state.step(model, snapshot)
             intervals = intervals if closed is None else (*intervals, closed)
@@ -110,6 +114,7 @@ class EvidenceStore:
             windows=state.windows(model, now, indicators),
             data_age=states.data_age(model, state, now),
             values=values,
+            query_errors=query_errors,
             last_traffic={revision: utc(moment) for revision, moment in state.last_traffic.items()},
         )
 

@@ -38,13 +38,17 @@ class Endpoint:
 
 @dataclass
 class SimulatedPrometheus:
-    """Endpoints, the queries it was sent, and queries that it refuses (text contained → HTTP status)."""
+    """Endpoints, the queries it was sent, and queries that it refuses (text contained → HTTP status).
+
+    series: query → its vector. kinds: query → an answer of another kind, and what is in it.
+    """
 
     endpoints: list[Endpoint] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     refuses: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     series: dict[str, list[tuple[dict[str, str], float]]] = field(default_factory=dict)
+    kinds: dict[str, tuple[str, object]] = field(default_factory=dict)
 
     def pod(self, pod: str, namespace: str = "ml", job: str = "pods", **more: str) -> Endpoint:
         """A new endpoint."""
@@ -64,15 +68,18 @@ class SimulatedPrometheus:
             if text in query:
                 body = {"status": "error", "errorType": "bad_data", "error": f"refused: {text}"}
                 return httpx.Response(status, json=body)
+        if query in self.kinds:
+            kind, result = self.kinds[query]
+            return httpx.Response(200, json={"status": "success", "data": {"resultType": kind, "result": result}})
         if request.url.path.endswith("/query_range"):
             start, end, step = (float(form[name]) for name in ("start", "end", "step"))
             instants = [start + k * step for k in range(math.floor((end - start) / step + 1e-6) + 1)]
             matrix: dict[str, list[tuple[float, str]]] = {}
             for at in instants:
                 for labels, value in self._evaluate(query, at):
-                    matrix.setdefault(json.dumps(labels), []).append((at, f"{value:g}" if 0 else repr(value)))
-            result: list[object] = [{"metric": json.loads(k), "values": v} for k, v in matrix.items()]
-            data = {"resultType": "matrix", "result": result}
+                    matrix.setdefault(json.dumps(labels), []).append((at, repr(value)))
+            series: list[object] = [{"metric": json.loads(k), "values": v} for k, v in matrix.items()]
+            data = {"resultType": "matrix", "result": series}
         else:
             at = float(form["time"])
             vector = [{"metric": labels, "value": [at, repr(value)]} for labels, value in self._evaluate(query, at)]

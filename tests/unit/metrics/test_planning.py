@@ -64,7 +64,7 @@ def test_a_cluster_knows_its_proxies_by_any_series() -> None:
     """Envoy: the scrapes of proxies are asked over all clusters, counters only for the model's own."""
     texts = {purpose: text for text, purpose in plan([watched("a", dialect=Dialect.ENVOY)]).queries().items()}
     by = "namespace, pod, instance, job"
-    assert texts["scrapes"] == f"max by ({by}) (timestamp(envoy_cluster_upstream_rq_total))"
+    assert texts["scrapes"] == f"max by ({by}) (timestamp(envoy_cluster_upstream_rq_completed))"
     assert texts["errors"] == (
         f"sum by (envoy_cluster_name, {by}) "
         '(envoy_cluster_upstream_rq_xx{envoy_response_code_class="5", '

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from modeldeployment.api.serving import Dialect, Metrics, MetricsSource
 from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interval
 from modeldeployment.metrics import EvidenceStore, Watched, evaluation_instant
+from modeldeployment.metrics.model import ModelState
+from modeldeployment.metrics.planning import Indicator
 from unit.metrics.simulated import Endpoint, SimulatedPrometheus, counts
 
 T0 = 1_795_608_000.0
@@ -86,7 +88,7 @@ async def test_without_a_control_the_trial_is_enough() -> None:
 
 @pytest.mark.parametrize("once", [True, False])
 async def test_a_control_that_is_not_scraped_holds_nothing_up(once: bool) -> None:
-    """Stable is down for good, or always was: after STUCK_AFTER the canary's intervals close, and they have no control."""
+    """Stable is down for good, or always was: after STUCK_AFTER the canary's intervals close without a control."""
     server = SimulatedPrometheus()
     if once:
         scraped(server.pod(STABLE_POD), *((10 * k - 1, 100 * k, 0) for k in range(-9, 3)))
@@ -214,6 +216,25 @@ async def test_a_failing_query_hurts_only_who_needs_it() -> None:
     assert seen[3]["ml", "other"].windows[600.0] == Delta(9 * 12, 0, {100.0: 12}, 9 * 12)
 
 
+async def test_an_objective_that_cannot_be_asked_leaves_the_counters_alone() -> None:
+    """A typo in PromQL, a string, a range vector: each is told beside the state, which the counters give alone."""
+    server = SimulatedPrometheus(refuses={"nonsense": 422})
+    scraped(server.pod(STABLE_POD), *((10 * k - 1, 100 * k, 20 * k) for k in range(-9, 2)))
+    server.kinds = {'"up"': ("string", [0, "up"]), "up[5m]": ("matrix", [{"metric": {}, "values": [[0, "1"]]}])}
+    queries = frozenset({"nonsense(", '"up"', "up[5m]"})
+    other = replace(MODEL, key=("ml", "other"), revisions=("other-a",), serving="other-a")
+    async with server.client() as client:
+        found = await EvidenceStore().look([replace(MODEL, queries=queries), other], at(0), client)
+    assert found[KEY].state is DataState.FLOWING
+    assert found[KEY].query_errors == {
+        "nonsense(": "Prometheus refuses the query: refused: nonsense",
+        '"up"': "the query must give an instant vector or a scalar, and gives a string",
+        "up[5m]": "the query must give an instant vector or a scalar, and gives a range vector",
+    }
+    assert not found[KEY].values
+    assert not found["ml", "other"].query_errors
+
+
 async def test_an_answer_in_part_is_no_answer() -> None:
     """Half a store's series would look like endpoints that stopped counting."""
     server = SimulatedPrometheus(warnings=["store 10.0.0.7 did not answer"])
@@ -232,6 +253,9 @@ async def test_a_dialect_that_cannot_tell_says_so() -> None:
     assert evidence.state is DataState.UNSUPPORTED
     assert "has no counter of errors" in evidence.message
     assert evidence.windows[60.0].errors is None
+    (evidence,) = await look(server, [0], replace(model, needs_latency=True))
+    assert evidence.state is DataState.FLOWING, "latency can be judged"
+    assert "; dialect KServe has no counter of errors, so error rates cannot be told" in evidence.message
 
 
 async def test_nan_is_absent_and_said() -> None:
@@ -267,7 +291,7 @@ async def test_envoy_clusters_are_told_by_their_service() -> None:
         name = {"instance": "10.0.0.9:19000", "job": "envoy", "envoy_cluster_name": cluster}
         server.endpoints.append(Endpoint(name))
         server.endpoints[-1].scrapes = [
-            (T0 + t, {"envoy_cluster_upstream_rq_total": n} if n >= 0 else {}) for t, n in points
+            (T0 + t, {"envoy_cluster_upstream_rq_completed": n} if n >= 0 else {}) for t, n in points
         ]
 
     gateway(f"ml/{STABLE}", *((10 * k - 1, 1000 + 10 * k) for k in range(-9, 3)), (29, 4), (39, 14))
@@ -276,6 +300,29 @@ async def test_envoy_clusters_are_told_by_their_service() -> None:
     closed = [summary(i) for e in await look(server, range(0, 50, 10), model) for i in e.intervals]
     proxy = "10.0.0.9:19000"
     assert [(c[3][proxy], c[4][proxy]) for c in closed] == [(3, 20), (2, 4), (3, 10)]
+
+
+async def test_a_canary_that_refuses_connections_has_traffic_and_errors() -> None:
+    """What Envoy counts of a cluster nobody answers in (as 1.40 does it): all requests completed, all with 503."""
+    server = SimulatedPrometheus()
+    name = {"instance": "10.0.0.9:19000", "job": "envoy", "envoy_cluster_name": f"ml/{CANARY}"}
+    server.endpoints.append(Endpoint(name))
+    five = {"envoy_cluster_upstream_rq_completed": 5.0, "envoy_cluster_upstream_rq_xx": 5.0}
+    server.endpoints[0].scrapes = [
+        (T0 + 10 * k - 1, {"envoy_cluster_upstream_rq_total": 0.0, **{n: v * k for n, v in five.items()}})
+        for k in range(5)
+    ]
+    envoy = replace(MODEL, metrics=Metrics(dialect=Dialect.ENVOY), trial=CANARY, trial_start=at(0))
+    evidence = await look(server, range(0, 50, 10), envoy)
+    assert evidence[-1].state is DataState.FLOWING
+    assert [i.trial for e in evidence for i in e.intervals][1:] == [{"10.0.0.9:19000": Delta(5, 5)}] * 3
+
+
+def test_errors_alone_are_traffic() -> None:
+    """A source whose requests leave failed ones out: they were requests all the same."""
+    state = ModelState(0.0)
+    state.count(MODEL, STABLE, 10.0, {Indicator.ERRORS: 1})
+    assert state.last_traffic == {STABLE: 10.0}
 
 
 async def test_a_store_that_lost_the_lead_catches_up() -> None:
