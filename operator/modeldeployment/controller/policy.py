@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pydantic
 
-from modeldeployment.api.base import JSON
+from modeldeployment.api.base import JSON, cut
 from modeldeployment.api.conditions import Condition, find, set_condition
 from modeldeployment.api.modelpolicy import ModelPolicySpec, ModelPolicyStatus
 from modeldeployment.api.quantities import seconds
@@ -18,13 +19,23 @@ from modeldeployment.controller.kube import ApiError, Kube, NotLeaderError
 from modeldeployment.controller.resources import MODEL_POLICIES, SECRETS
 from modeldeployment.controller.store import Store
 from modeldeployment.metrics import Connection, PrometheusClient, QueryRecord, Unauthorized, connection
+from modeldeployment.metrics.errors import BadQuery, QueryTimeout, ServerFault, Unreachable
 
 _LOG = logging.getLogger(__name__)
 POLICY = ("", "default")
 SECRET_EVERY = timedelta(minutes=1)
 """How soon a rotated Secret is read anew."""
 SECRET_AGAIN = timedelta(seconds=5)
-"""The same while Prometheus refuses the credentials."""
+"""The same while Prometheus refuses the credentials, or there are none yet."""
+SECRET_SECONDS_MAX = 5.0
+"""How long the fleet's loop waits for the Secret."""
+STATUS_AGAIN = timedelta(seconds=30)
+"""How soon a status that was refused is written again."""
+OUTCOME_STANDS = 2
+"""Steady intervals for which a query's outcome stands: whatever fails at every look is never forgotten in between."""
+MESSAGE_BYTES_MAX = 768
+_WORST_FIRST = (Unreachable.kind, Unauthorized.kind, ServerFault.kind, QueryTimeout.kind)
+_ANSWERED = ("ok", BadQuery.kind)
 
 
 class Policy:
@@ -33,7 +44,10 @@ class Policy:
     def __init__(self, store: Store, kube: Kube, observer: Callable[[QueryRecord], None]) -> None:
         self._store, self._kube, self._observer = store, kube, observer
         self._connection: Connection | None = None
-        self._outcome = ""
+        self._outcomes: dict[str, tuple[datetime, str]] = {}
+        self._now = datetime.min.replace(tzinfo=UTC)
+        self._telling: asyncio.Task[None] | None = None
+        self._tell_after = self._now
         self._read_at: datetime | None = None
         self._read_of = ""
         self.spec: ModelPolicySpec | None = None
@@ -58,18 +72,36 @@ class Policy:
     async def refresh(self, now: datetime) -> None:
         """Reads policy and Secret if they may have changed, and says in its status whether Prometheus answers.
 
-        Never raises: `problem` says what is wrong.
+        Never raises: `problem` says what is wrong. Nor does it wait for the status, which is written beside.
         """
-        await self._read(now)
+        self._now = now
         try:
-            await self._report(now)
-        except (ApiError, NotLeaderError, OSError, TimeoutError) as error:
-            _LOG.warning("status of the policy not written", extra={"error": str(error)})
+            await self._read(now)
+            obj, told = self.object, self._untold(now)
+        except Exception as error:
+            self.problem = f"ModelPolicy default: {error}"
+            _LOG.exception("policy not usable")
+            return
+        if obj and told and now >= self._tell_after and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.create_task(self._tell(obj, told))
+
+    def observe(self, record: QueryRecord) -> None:
+        """Told of every query."""
+        if record.outcome != "cancelled":  # by this process, which says nothing about Prometheus
+            self._outcomes[record.outcome] = self._now, record.purpose
+        self._observer(record)
+
+    async def aclose(self) -> None:
+        """Ends what is under way."""
+        if self._telling is not None:
+            self._telling.cancel()
+        await self._use(None)
 
     async def _read(self, now: datetime) -> None:
         obj = self.object
         version = obj["metadata"]["resourceVersion"] if obj else ""
-        every = SECRET_AGAIN if self._outcome == Unauthorized.kind else SECRET_EVERY
+        again = self.prometheus is None or Unauthorized.kind in self._outcomes
+        every = SECRET_AGAIN if again else SECRET_EVERY
         if version == self._read_of and self._read_at and now - self._read_at < every:
             return
         self._read_at, self._read_of = now, version
@@ -82,8 +114,9 @@ class Policy:
             wanted = connection(self.spec.prometheus, await self._secret())
         except (ApiError, ValueError, pydantic.ValidationError) as error:
             # The client of before stays: a Secret that cannot be read for a moment is no reason to be blind.
-            self.problem = f"ModelPolicy default: {error}"
-            _LOG.warning("policy not usable", extra={"error": str(error)})
+            before, self.problem = self.problem, f"ModelPolicy default: {error}"
+            if self.problem != before:
+                _LOG.warning("policy not usable", extra={"error": str(error)})
             return
         self.problem = ""
         if wanted != self._connection:
@@ -94,54 +127,75 @@ class Policy:
         if reference is None:
             return {}
         try:
-            secret = await self._kube.get(SECRETS, reference.namespace, reference.name)
-        except ApiError as error:
+            async with asyncio.timeout(SECRET_SECONDS_MAX):
+                secret = await self._kube.get(SECRETS, reference.namespace, reference.name)
+        except (ApiError, TimeoutError) as error:
             where = f"{reference.namespace}/{reference.name}"
-            raise ValueError(f"spec.prometheus.secretRef: Secret {where} cannot be read: {error.message}") from error
+            why = error.message if isinstance(error, ApiError) else f"no answer within {SECRET_SECONDS_MAX:g}s"
+            raise ValueError(f"spec.prometheus.secretRef: Secret {where} cannot be read: {why}") from error
         try:
             return {k: base64.b64decode(v).decode() for k, v in (secret.get("data") or {}).items()}
         except (binascii.Error, UnicodeDecodeError) as error:
             raise ValueError(f"spec.prometheus.secretRef: {error}") from error
 
-    def _observe(self, record: QueryRecord) -> None:
-        self._outcome = record.outcome
-        self._observer(record)
+    def _worst(self, now: datetime) -> tuple[str, str]:
+        """The worst outcome that stands, and what was asked for; ("", "") while there is none.
 
-    async def _report(self, now: datetime) -> None:
-        """The condition PrometheusReachable, when it changes."""
-        obj = self.object
-        if obj is None or not (self.problem or self._outcome):
-            return
+        The last one would do only if all queries of a look fared alike.
+        """
+        stands = timedelta(seconds=OUTCOME_STANDS * self.steady_seconds)
+        self._outcomes = {name: seen for name, seen in self._outcomes.items() if now - seen[0] <= stands}
+        known = (*_WORST_FIRST, *_ANSWERED)
+        name = min(self._outcomes, key=lambda name: known.index(name) if name in known else 0, default="")
+        return (name, self._outcomes[name][1]) if name else ("", "")
+
+    def _untold(self, now: datetime) -> JSON | None:
+        """The status with the condition PrometheusReachable, if it is not stored like that."""
+        obj, (outcome, purpose) = self.object, self._worst(now)
+        if obj is None or not (self.problem or outcome):
+            return None
         if self.problem:
             status, reason, message = "False", "PolicyNotUsable", self.problem
-        elif self._outcome in ("ok", "bad_query"):  # it answered
+        elif outcome in _ANSWERED:
             status, reason, message = "True", "QueriesAnswered", "Prometheus answers"
         else:
-            words = "".join(word.capitalize() for word in self._outcome.split("_"))
-            status, reason, message = "False", f"Query{words}", f"the last query failed: {self._outcome}"
+            words = "".join(word.capitalize() for word in outcome.split("_"))
+            status, reason, message = "False", f"Query{words}", f"a query ({purpose}) failed: {outcome}"
         wanted = Condition.model_validate(
             {
                 "type": "PrometheusReachable",
                 "status": status,
                 "reason": reason,
-                "message": message,
+                "message": cut(message, MESSAGE_BYTES_MAX),
                 "observedGeneration": obj["metadata"]["generation"],
                 "lastTransitionTime": now,
             }
         )
-        known = ModelPolicyStatus.model_validate(obj.get("status") or {})
+        try:
+            known = ModelPolicyStatus.model_validate(obj.get("status") or {})
+        except pydantic.ValidationError:  # another version's
+            known = ModelPolicyStatus()
         old = find(known.conditions, wanted.type)
         same = old and (old.status, old.reason, old.observed_generation) == (
             wanted.status,
             wanted.reason,
             wanted.observed_generation,
         )
-        if not same:
-            told = ModelPolicyStatus(conditions=set_condition(known.conditions, wanted))
-            self._store.put(MODEL_POLICIES, await self._kube.put_status(MODEL_POLICIES, obj, told.to_json()))
+        return None if same else ModelPolicyStatus(conditions=set_condition(known.conditions, wanted)).to_json()
+
+    async def _tell(self, obj: JSON, status: JSON) -> None:
+        try:
+            self._store.put(MODEL_POLICIES, await self._kube.put_status(MODEL_POLICIES, obj, status))
+        except Exception as error:
+            self._tell_after = self._now + STATUS_AGAIN
+            if isinstance(error, ApiError | NotLeaderError):
+                _LOG.warning("status of the policy not written", extra={"error": str(error)})
+            else:
+                _LOG.exception("status of the policy not written")
 
     async def _use(self, wanted: Connection | None) -> None:
-        old, self._connection = self.prometheus, wanted
-        self.prometheus = PrometheusClient(wanted, observer=self._observe) if wanted else None
+        made = PrometheusClient(wanted, observer=self.observe) if wanted else None
+        old, self.prometheus, self._connection = self.prometheus, made, wanted
+        self._outcomes.clear()  # they were the old one's
         if old is not None:
             await old.aclose()
