@@ -10,6 +10,7 @@ import socket
 import time
 import uuid
 from dataclasses import dataclass, field
+from typing import Any
 
 from kubernetes.aio import client
 
@@ -27,6 +28,8 @@ from modeldeployment.metrics import QueryRecord
 _LOG = logging.getLogger(__name__)
 BEAT_SECONDS_MAX = 60.0
 """A fleet that has not gone round for so long is stuck."""
+IN_FLIGHT_SECONDS, EVENTS_SECONDS = 5.0, 2.0
+"""How long the end waits: for what was sent to be answered, for queued Events to be written. A pod has 30 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +53,33 @@ class Options:
 async def run(options: Options) -> int:
     """Runs until told to stop (0) or until the Lease is lost or the watches end (1): then a restart starts clean."""
     configuration = await connect.configuration()
-    configuration.retries = 3  # of reads, on connection errors and 5xx
-    async with client.ApiClient(configuration) as api:
-        return await _Operator(options, configuration, api).run()
+    async with client.ApiClient(configuration) as once:
+        configuration.retries = 3  # reads only, on connection errors and 5xx: before a write, the Lease is asked
+        requests = leader.Requests(configuration, once)
+        identity = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        lease = leader.FencedLease(options.namespace, identity, once, options.timing)
+        async with requests:
+            return await _Operator(options, configuration, requests, lease).run()
 
 
 class _Operator:
-    def __init__(self, options: Options, configuration: client.Configuration, api: client.ApiClient) -> None:
-        self._options, self._configuration = options, configuration
+    def __init__(
+        self,
+        options: Options,
+        configuration: client.Configuration,
+        requests: leader.Requests,
+        lease: leader.FencedLease,
+    ) -> None:
+        self._options, self._configuration, self._requests, self._lease = options, configuration, requests, lease
         self._telemetry = telemetry = Telemetry()
-        identity = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
-        self._lease = leader.FencedLease(options.namespace, identity, api, options.timing)
-        self._kube = Kube(api, may_write=self._lease.holds, count=self._count_request)
+        self._kube = Kube(requests, may_write=lease.holds, count=self._count_request)
         self._store = Store(lambda key: self._fleet.mark(key), lambda: self._fleet.mark_all())
         self._policy = Policy(self._store, self._kube, self._count_query)
         self._recorder = Recorder(self._kube)
         self._fleet = Fleet(self._store, self._kube, self._policy, self._recorder, telemetry)
         self._relist = Relist(self._store, self._kube, telemetry)
         self._stop, self._watching, self._exit = asyncio.Event(), asyncio.Event(), 0
+        self._unwatch = asyncio.Event()
         self._leading = False
 
     async def run(self) -> int:
@@ -82,7 +94,7 @@ class _Operator:
             asyncio.create_task(leader.lead(self._lease, self._options.timing, self._lead, self._lost)),
             asyncio.create_task(self._recorder.run()),
             asyncio.create_task(self._relist.run(self._options.relist_seconds)),
-            asyncio.create_task(watches.watch(handlers, self._watching, self._stop)),
+            asyncio.create_task(watches.watch(handlers, self._watching, self._unwatch)),
             asyncio.create_task(self._stop.wait()),
         ]
         signals = asyncio.create_task(self._listen_again())
@@ -93,14 +105,23 @@ class _Operator:
                 if not task.cancelled() and task.exception() is not None:
                     _LOG.error("a part of the operator ended", exc_info=task.exception())
         self._stop.set()
-        tasks[0].cancel()  # it would take the Lease again
-        await asyncio.wait(tasks[:1])
-        await self._lease.release()
+        await self._hand_over(tasks[0])
+        self._unwatch.set()  # not before: when kopf ends, it ends whatever began after it
         for task in (*tasks, signals):
             task.cancel()
         await asyncio.gather(*tasks, signals, return_exceptions=True)
         await server.cleanup()
         return self._exit
+
+    async def _hand_over(self, leading: asyncio.Task[Any]) -> None:
+        """The work ends, then what it sent, and the Lease last: the next leader must not meet this one's writes."""
+        leading.cancel()
+        await asyncio.wait([leading], timeout=IN_FLIGHT_SECONDS)
+        await self._policy.aclose()
+        await self._requests.settle(min(IN_FLIGHT_SECONDS, self._lease.left))
+        if self._lease.holds():
+            await self._recorder.drain(EVENTS_SECONDS)
+        await self._lease.release()
 
     def _listen(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -139,6 +160,8 @@ class _Operator:
             return f"the watch of {self._relist.dead} shows nothing any more"
         if self._leading and time.monotonic() - self._fleet.beat > BEAT_SECONDS_MAX:
             return f"the fleet's loop has not gone round for {BEAT_SECONDS_MAX:g}s"
+        if self._lease.lapsed > self._options.timing.lease:
+            return f"leads, but has not held the Lease for {self._lease.lapsed:.0f}s"
         return ""
 
     def _ready(self) -> str:
