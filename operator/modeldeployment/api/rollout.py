@@ -99,8 +99,9 @@ class Sequential(Model):
 
     false_rollback: Percentage = Field(
         default="5%",
-        description="Highest chance of rolling back a version that is no worse than stable, over the rollout and its "
-        "watch (four fifths to the rollout, one fifth to the watch).",
+        description="Highest chance of rolling back a version that is no worse than stable during the rollout (four "
+        "fifths of it), and one that is below detectable times its bounds during the watch (one fifth), where nothing "
+        "stands beside it.",
         json_schema_extra=extend(
             rule(
                 "!self.matches(r'^[0-9]{1,3}(\\.[0-9]{1,4})?%$') || "
@@ -289,8 +290,9 @@ class Rollout(Model):
 
     canary: Canary = Field(
         default_factory=lambda: Canary(traffic="10%"),
-        description="The share of traffic a new version gets before it is promoted.",
-        json_schema_extra={"default": {"traffic": "10%"}},
+        # No default in the schema: it would be stored, and stand beside the steps that somebody adds later.
+        description="The share of traffic a new version gets before it is promoted. Left out: traffic 10%.",
+        json_schema_extra={"default": None},
     )
     analysis: Analysis = Field(
         default_factory=Analysis,

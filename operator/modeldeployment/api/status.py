@@ -142,6 +142,9 @@ class ObjectiveStatus(StatusModel):
     data_age_seconds: int | None = Field(
         default=None, ge=0, le=100_000_000, description="Age of the newest sample when this was written."
     )
+    breach_time: datetime | None = Field(
+        default=None, description="For a query: since when its value has been beyond the bound, if it is."
+    )
     message: str = Field(default="", max_length=256, description="More, in a sentence.")
 
 

@@ -18,7 +18,7 @@ from modeldeployment.decision.moves import (
     weigh,
 )
 from modeldeployment.decision.rules import trial_rules
-from modeldeployment.decision.view import View
+from modeldeployment.decision.view import FULL, View
 
 WATCH_GRACE_SECONDS = 30.0
 """How long a promoted version may be without a single Ready pod before its warm predecessor takes over."""
@@ -44,7 +44,9 @@ def return_by_spec(view: View) -> Move | None:
     status = view.status
     if not status.previous or status.previous.revision != view.target.name or status.canary:
         return None
-    if view.workload(status.previous.revision).ready < 1:
+    # The one that serves is not said to be bad: what takes its place must be able to.
+    serving = view.workload(status.stable.revision).ready if status.stable else 0
+    if view.workload(status.previous.revision).ready < max(1, min(view.pods_for(FULL), serving)):
         return None
     message = f"the spec went back to {status.previous.version} during the watch: it serves again, at once"
     return swap_back(view, "Reverted", message, quarantine=None)

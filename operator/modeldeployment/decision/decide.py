@@ -6,7 +6,7 @@ implies, and the fleet applies them. So a decision that was written and not appl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,16 +18,17 @@ from modeldeployment.api.conditions import (
     set_condition,
     without,
 )
-from modeldeployment.api.quantities import seconds
+from modeldeployment.api.quantities import say_duration, seconds
 from modeldeployment.api.status import (
     DecisionRecord,
     Health,
     ModelDeploymentStatus,
+    Quarantined,
     RevisionStatus,
     RolloutStatus,
 )
 from modeldeployment.decision import health as healthy
-from modeldeployment.decision.evidence import DataState, Route, RouteState
+from modeldeployment.decision.evidence import DataState, Evidence, Route, RouteState
 from modeldeployment.decision.moves import Move
 from modeldeployment.decision.rollout import advance
 from modeldeployment.decision.trial import Memory, feed
@@ -36,8 +37,12 @@ from modeldeployment.decision.view import FULL, View, roles
 
 REASON_MAX = 128
 """A router's own reason may be longer than a condition holds."""
-DRAIN_AT_MOST = timedelta(minutes=5)
-"""Without evidence that the router sends nothing, a revision of weight 0 is still scaled down after this."""
+LOOKS_MISSED, LOOK_GRACE = 3, timedelta(seconds=90)
+"""Evidence is used until so many looks were missed, and a while longer: a look may take long, and begin late."""
+DRAIN_AT_MOST = timedelta(minutes=30)
+"""A revision of weight 0 that still gets requests (from somebody beside the router) is scaled down after this."""
+DRAIN_BLIND_AT_MOST = timedelta(minutes=5)
+"""The same while Prometheus cannot tell whether it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class Decision:
 
 def decide(view: View, memory: Memory) -> Decision:
     """One look at one model."""
+    view = replace(view, evidence=_in_time(view))
     view = view.with_status(_observe(view))
     view = view.with_status(_keep_plan(view))
     rollout, memory = feed(view, memory)
@@ -68,6 +74,16 @@ def decide(view: View, memory: Memory) -> Decision:
     move, records = advance(view)
     view = view.with_status(_drained(view, move.status))
     return Decision(_told(view, move), records, memory)
+
+
+def _in_time(view: View) -> Evidence:
+    """Evidence that is too old to act on is stale, whatever it said: looks may hang."""
+    evidence, age = view.evidence, view.now - view.evidence.time
+    most = LOOKS_MISSED * timedelta(seconds=seconds(view.spec.rollout.analysis.interval)) + LOOK_GRACE
+    if view.status.rollout is None or evidence.state is not DataState.FLOWING or age <= most:
+        return evidence
+    message = f"the last look at Prometheus was {say_duration(age.total_seconds())} ago"
+    return replace(evidence, state=DataState.STALE, message=message)
 
 
 def _observe(view: View) -> ModelDeploymentStatus:
@@ -84,18 +100,39 @@ def _observe(view: View) -> ModelDeploymentStatus:
     update: dict[str, Any] = {
         "stable": seen(status.stable),
         "canary": seen(status.canary),
-        "previous": seen(status.previous),
+        "previous": _kept_until(view, seen(status.previous)),
+        "quarantined": _latched(view),
         "rollout": _suspension(view, _availability(view, status.rollout)) if status.rollout else None,
     }
     return status.model_copy(update=update)
 
 
+def _kept_until(view: View, previous: RevisionStatus | None) -> RevisionStatus | None:
+    """The end of the watch, by the spec as it is now."""
+    rollout = view.status.rollout
+    if previous is None or rollout is None or rollout.promotion_time is None:
+        return previous
+    until = rollout.promotion_time + timedelta(seconds=seconds(view.spec.rollout.watch))
+    return previous.model_copy(update={"until": until})
+
+
+def _latched(view: View) -> tuple[Quarantined, ...]:
+    """A raised attempt is a retry of the revision that the spec asks for, and of no other: those stay out."""
+    attempt = view.spec.rollout.attempt
+    return tuple(
+        q if q.revision == view.target.name or q.attempt >= attempt else q.model_copy(update={"attempt": attempt})
+        for q in view.status.quarantined
+    )
+
+
 def _availability(view: View, rollout: RolloutStatus) -> RolloutStatus:
     """The clock of the progress deadline: it adds up, and no crash loop resets it."""
-    if rollout.promotion_time is None and view.status.canary:
-        needed = view.pods_for(view.step_weight(rollout.step)) if view.status.stable else 1
-    else:
-        needed = 1
+    canary, needed = view.status.canary, 1
+    if rollout.promotion_time is None and canary and view.status.stable:
+        # One that has its weight already is not late because an autoscaler asks for more.
+        weight = view.step_weight(rollout.step)
+        waits = rollout.step >= rollout.steps or canary.wanted_weight < weight
+        needed = view.pods_for(weight) if waits else 1
     work = view.workload(rollout.revision)
     enough = work.ready >= needed
     if enough and rollout.unavailable_since:
@@ -119,14 +156,14 @@ def _suspension(view: View, rollout: RolloutStatus) -> RolloutStatus:
 
 
 def _keep_plan(view: View) -> ModelDeploymentStatus:
-    """The steps were edited in mid-rollout: go on at the first step that is not below the present weight."""
+    """The steps were edited in mid-rollout: go on at the last step that is not above the present weight."""
     status, rollout = view.status, view.status.rollout
     steps = view.steps
     if not (rollout and status.canary and status.stable) or rollout.steps == len(steps):
         return status
     promoting = rollout.step >= rollout.steps
     now_at = status.canary.wanted_weight
-    step = next((i for i, (weight, _) in enumerate(steps) if weight >= now_at), len(steps) - 1)
+    step = max((i for i, (weight, _) in enumerate(steps) if weight <= now_at), default=0)
     kept = rollout.model_copy(update={"steps": len(steps), "step": len(steps) if promoting else step})
     return status.model_copy(update={"rollout": kept})
 
@@ -146,11 +183,12 @@ def _is_drained(view: View, revision: str, since: datetime) -> bool:
     if view.route.state is not RouteState.PROGRAMMED or view.seen_weight(revision):
         return False
     quiet = timedelta(seconds=2 * seconds(view.spec.rollout.analysis.interval))
-    told = view.evidence.state in (DataState.FLOWING, DataState.NO_TRAFFIC)
+    recent = view.now - view.evidence.time <= quiet + LOOK_GRACE
+    told = recent and view.evidence.state in (DataState.FLOWING, DataState.NO_TRAFFIC)
     last = max(view.evidence.last_traffic.get(revision, since), since)
     if told and view.evidence.time - last >= quiet:
         return True
-    return view.now - since >= DRAIN_AT_MOST
+    return view.now - since >= (DRAIN_AT_MOST if told else DRAIN_BLIND_AT_MOST)
 
 
 def _told(view: View, move: Move) -> ModelDeploymentStatus:

@@ -21,7 +21,13 @@ from modeldeployment.decision.moves import (
 )
 from modeldeployment.decision.view import View, draining, not_draining
 
-_BLIND = (DataState.NO_DATA, DataState.STALE, DataState.QUERY_ERROR, DataState.NO_PROMETHEUS)
+_BLIND = (
+    DataState.NO_TRAFFIC,
+    DataState.NO_DATA,
+    DataState.STALE,
+    DataState.QUERY_ERROR,
+    DataState.NO_PROMETHEUS,
+)
 
 
 def start_canary(view: View) -> Move | None:

@@ -27,8 +27,8 @@ def objectives(view: View) -> tuple[ObjectiveStatus, ...]:
 def health(view: View, kept: tuple[ObjectiveStatus, ...]) -> tuple[Health, str, str]:
     """The word, its reason and its sentence.
 
-    Critical: an objective is proven broken. Warning: a value is beyond its bound, without proof yet. Unknown: nothing
-    can be told. OK: everything else.
+    Critical: an objective is proven broken. Warning: a value is beyond its bound, without proof yet, or one has no
+    value while others have. Unknown: nothing can be told. OK: everything else.
     """
     if view.status.stable is None:
         return Health.UNKNOWN, "NothingServes", "no version serves yet"
@@ -45,8 +45,11 @@ def health(view: View, kept: tuple[ObjectiveStatus, ...]) -> tuple[Health, str, 
     beyond = [o for o in kept if o.reason == "BeyondBound"]
     if beyond:
         return Health.WARNING, "BeyondBound", _list(beyond)
-    if all(o.reason in ("NoValue", "CannotTell") for o in kept):
-        return Health.UNKNOWN, "NoValue", _list(list(kept))
+    unknown = [o for o in kept if o.reason in ("NoValue", "CannotTell")]
+    if len(unknown) == len(kept):
+        return Health.UNKNOWN, "NoValue", _list(unknown)
+    if unknown:
+        return Health.WARNING, "ObjectiveUnknown", _list(unknown)
     return Health.OK, "ObjectivesKept", _list(list(kept))
 
 
@@ -111,14 +114,18 @@ def _query(view: View, rule: Rule, told: ObjectiveStatus) -> ObjectiveStatus:
     if value is None:
         value = values.get((rule.query, ""))
     if value is None:
-        return told.model_copy(update={"message": "the query returned no value"})
-    state = QueryState(rule).look(value, view.now)
-    beyond = not state.kept
+        why = view.evidence.query_errors.get(rule.query, "the query returned no value")
+        return told.model_copy(update={"message": why})
+    told = told.model_copy(update={"value": f"{value:.6g}"})
+    if QueryState(rule).look(value, view.evidence.time).kept:
+        return told.model_copy(update={"reason": "WithinBound", "verdict": Verdict.PASS})
+    before = next((o.breach_time for o in view.status.objectives if o.name == rule.name), None)
+    since = before or view.evidence.time
+    broken = (view.evidence.time - since).total_seconds() >= rule.sustained
     return told.model_copy(
         update={
-            "value": f"{value:.6g}",
-            "samples": 0,
-            "reason": "BeyondBound" if beyond else "WithinBound",
-            "verdict": Verdict.INCONCLUSIVE if beyond else Verdict.PASS,
+            "breach_time": since,
+            "reason": "ProvenBroken" if broken else "BeyondBound",
+            "verdict": Verdict.FAIL if broken else Verdict.INCONCLUSIVE,
         }
     )

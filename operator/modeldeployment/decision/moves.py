@@ -93,7 +93,9 @@ def end_canary(view: View, effect: str, message: str) -> Move:
 
 def latch(view: View, revision: RevisionStatus, reason: str, message: str) -> tuple[Quarantined, ...]:
     """The quarantined revisions and one more, at the attempt that failed."""
-    attempt = view.status.rollout.attempt if view.status.rollout else view.spec.rollout.attempt
+    # An attempt that was raised in mid-rollout is this one's: it asks for no second.
+    began = view.status.rollout.attempt if view.status.rollout else 1
+    attempt = max(began, view.spec.rollout.attempt)
     return quarantined(
         view.status,
         Quarantined(
@@ -144,6 +146,8 @@ def return_to_previous(view: View, reason: str, message: str, rule: str = "") ->
     stable, previous = view.status.stable, view.status.previous
     assert stable is not None and previous is not None
     if not view.workload(previous.revision).ready:
+        if ended := end_watch(view):
+            return ended
         if view.target.name not in (stable.revision, previous.revision):
             return None
         waits = f"{previous.version} has no Ready pod to return to ({pods(view, previous.revision, 1)}): {message}"

@@ -28,7 +28,10 @@ class QueryState:
     verdict: Verdict = Verdict.INCONCLUSIVE
 
     def look(self, value: float | None, now: datetime) -> QueryState:
-        """One value; none at all (no series, NaN) proves nothing and breaks the run."""
+        """The value at an instant; none at all (no series, NaN) proves nothing and breaks the run.
+
+        The same instant may be looked at again: a run is as long as the time between its values.
+        """
         if value is None:
             return QueryState(self.rule)
         kept = (self.rule.highest is None or value <= self.rule.highest) and (

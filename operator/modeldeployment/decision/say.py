@@ -42,9 +42,10 @@ def sequential(rule: Rule, state: RuleState) -> str:
     beside = "" if alone else f", stable {of(rule, state.stable)}"
     against = "" if alone else f" against stable {_e(state.relative.log_e)} of {1 / state.plan.alpha:.4g},"
     needed = 1 / state.plan.alpha if alone else 4
+    bound = "the bound" if state.bound.share == rule.share else f"{100 * state.bound.share:g}%"
     return (
         f"{rule.subject}: {of(rule, state.canary)}{beside}; allowed {100 * rule.share:g}%; evidence that it is worse:"
-        f"{against} against the bound {_e(state.absolute.log_e)} of {needed:.4g}; that it is good "
+        f"{against} against {bound} {_e(state.absolute.log_e)} of {needed:.4g}; that it is good "
         f"{_e(state.pass_.log_e)} of {1 / state.plan.beta:.4g}"
     )
 

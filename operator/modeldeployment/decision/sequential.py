@@ -51,6 +51,9 @@ CAP_SHARE: Final = 0.75
 ABSOLUTE_E_MIN: Final = 4.0
 """E_abs that Fail also asks for: protects a version that is worse than stable but inside its bound."""
 
+ALONE_AFTER: Final = 3
+"""Intervals without a single request to stable after which the bound alone counts, as where there is no stable arm."""
+
 THETA_FACTOR: Final = 2.0
 """θ of the tests over θ̂. Empirical: chosen on simulated bursts (decision.md §2, §5 Limits)."""
 
@@ -285,6 +288,8 @@ class RuleState:
             case Compare.STRICT:
                 gate = 1 / self.plan.alpha
             case Compare.STABLE_AND_BOUND:
+                if self.stable.n == 0 and self.intervals >= ALONE_AFTER:
+                    return self.absolute.log_e  # stable is dead or not measured: there is nothing to compare with
                 gate = ABSOLUTE_E_MIN
         return self.relative.log_e if self.absolute.log_e >= math.log(gate) else -math.inf
 

@@ -70,7 +70,7 @@ def feed(view: View, memory: Memory) -> tuple[RolloutStatus | None, Memory]:
     for rule in rules:
         state = states[rule.name]
         if isinstance(state, QueryState):
-            states[rule.name] = state.look(_value(view, rollout, rule), view.now)
+            states[rule.name] = state.look(_value(view, rollout, rule), view.evidence.time)
     if settled:
         states = {name: _next_step(view, state) for name, state in states.items()}
     return rollout, Memory(memory.key, states, notes)
@@ -192,9 +192,13 @@ def _restore(view: View, rollout: RolloutStatus, rule: Rule, length: sequential.
         return _read(
             rule, stored, none_yet, lambda text, _: threshold.ThresholdState.from_state(text, rule.share, windows)
         )
+    share, detectable = rule.share, _detectable(rule, float((analysis.sequential or Sequential()).detectable))
+    if rollout.promotion_time is not None:
+        # Promotion promised to keep below this, and no less; a watch that asked for more would contradict it.
+        share, detectable = share * detectable, 1.0
     bound = sequential.Bound(
-        share=rule.share,
-        detectable=_detectable(rule, float((analysis.sequential or Sequential()).detectable)),
+        share=share,
+        detectable=detectable,
         compare=_compare(alone=_alone(view)),
         rolls_back=rule.rolls_back,
     )

@@ -71,6 +71,8 @@ def _each(view: View, rollout: RolloutStatus, memory: Memory) -> dict[str, Verdi
 def _message(view: View, rollout: RolloutStatus, rule: Rule, memory: Memory) -> str:
     state, note = memory.states[rule.name], memory.notes.get(rule.name, "")
     if isinstance(state, QueryState):
+        if state.value is None and (why := view.evidence.query_errors.get(rule.query)):
+            return f"{rule.name}: {why}"
         words = say.query(rule, state)
         if state.value is None and (rule.query, "") in view.evidence.values:
             words += "; its series have no labels namespace and pod, so it cannot speak for a canary"

@@ -12,11 +12,12 @@ from modeldeployment.decision.view import FULL
 def pods_wanted(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> dict[str, int | None]:
     """Revision → pods. Revisions that are not named have no part any more: 0.
 
-    The version kept warm and those that drain keep what they have, so that going back needs no start.
+    Those that drain keep what they have. The version kept warm has what all of the traffic needs, so that going back
+    needs no start.
     """
     wanted: dict[str, int | None] = {d.revision: None for d in status.draining}
     if status.previous:
-        wanted[status.previous.revision] = None
+        wanted[status.previous.revision] = spec.serving.replicas
     if status.canary:
         wanted[status.canary.revision] = _canary(spec, status)
     if status.stable:

@@ -154,6 +154,15 @@ def test_drained_after_a_while_without_evidence() -> None:
     assert world.replicas("2") == 0
 
 
+def test_drained_only_a_while_after_a_slow_router() -> None:
+    """The pods stay until requests have stopped for two intervals, however long the router took to be told."""
+    world = _draining()
+    world.router.delay = 900.0
+    world.until(lambda: world.replicas("2") == 0, most=3600)
+    last = world._last_traffic[world.name("2")]
+    assert (world.now - last).total_seconds() >= 20
+
+
 def test_draining_waits_while_everything_is_frozen() -> None:
     """suspend All: not even what drains is scaled down."""
     world = _draining()

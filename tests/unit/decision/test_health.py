@@ -32,7 +32,7 @@ _WORDS: dict[str, tuple[Delta | None, Health, str]] = {
     "within its bound, too few to prove it": (replace(KEPT, requests=100, errors=0), Health.OK, "WithinBound"),
     "beyond its bound, too few to prove it": (replace(KEPT, requests=100, errors=2), Health.WARNING, "BeyondBound"),
     "proven broken": (replace(KEPT, errors=500), Health.CRITICAL, "ProvenBroken"),
-    "no counter of errors": (replace(KEPT, errors=None), Health.OK, "CannotTell"),
+    "no counter of errors": (replace(KEPT, errors=None), Health.WARNING, "CannotTell"),
     "no requests in the window": (Delta(0, 0, {}, 0), Health.UNKNOWN, "NoValue"),
     "no window yet": (None, Health.UNKNOWN, "NoValue"),
 }
@@ -84,9 +84,34 @@ def test_query_value(given: dict[str, float], value: str, verdict: Verdict) -> N
     world = World()
     name = world.target.name
     values = {("auc", name if who == "own" else who): v for who, v in given.items()}
-    query = [{"name": "auc", "promql": {"query": "auc", "min": "0.8", "sustained": "0s"}}]
+    query = [{"name": "auc", "promql": {"query": "auc", "min": "0.8", "sustained": "1m"}}]
     _, auc = judged(None, {"spec.objectives": query}, values=values)
     assert (auc.value, auc.verdict) == (value, verdict)
+
+
+def test_query_beyond_its_bound_for_long_enough_is_critical() -> None:
+    """A query has no sample size: what stays beyond its bound as long as `sustained` says is broken, and says since."""
+    query = [{"name": "auc", "promql": {"query": "auc", "min": "0.8", "sustained": "2m"}}]
+    world = World({"spec.rollout.rollbackOn": None, "spec.objectives": query}).serving()
+    world.values["auc", ""] = 0.5
+    words = [world.run(length).status.health for length in (60, 120)]
+    assert words == [Health.WARNING, Health.CRITICAL], "not for long enough yet, then for long enough"
+    assert world.status.objectives[0].verdict is Verdict.FAIL
+    world.values["auc", ""] = 0.9
+    world.run(10)
+    assert world.status.health is Health.OK and world.status.objectives[0].breach_time is None
+
+
+def test_an_objective_without_a_value_beside_others_is_told() -> None:
+    """Errors are fine and the query returns nothing: that is not OK, and the word says which."""
+    query = [
+        {"name": "errors", "errorRate": {"max": "1%"}},
+        {"name": "auc", "promql": {"query": "auc", "min": "0.8"}},
+    ]
+    status, _ = judged(KEPT, {"spec.objectives": query}, query_errors={"auc": "Prometheus refuses the query: typo"})
+    healthy = next(c for c in status.conditions if c.type == ConditionType.HEALTHY)
+    assert (status.health, healthy.reason) == (Health.WARNING, "ObjectiveUnknown")
+    assert "auc Prometheus refuses the query: typo" in healthy.message
 
 
 @pytest.mark.parametrize("state", [*BLIND, DataState.NO_TRAFFIC, DataState.UNSUPPORTED])

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from modeldeployment.api.conditions import ConditionType, find
 from modeldeployment.api.status import QUARANTINED_MAX, Verdict
+from modeldeployment.decision.decide import decide
 from modeldeployment.decision.evidence import DataState
 from modeldeployment.decision.view import DRAINING_MAX
 from unit.decision.worlds import BLIND, Behaviour, World
@@ -663,6 +666,106 @@ def test_a_word_counts_for_the_rollout_that_it_was_said_about(action: str) -> No
     world.does("2").errors = 0.0
     world.until("Watching")
     assert world.weights_of("2")[weights:] == [10, 100], "the retry did not run as any rollout"
+
+
+def test_a_retry_of_one_version_lets_no_other_in() -> None:
+    """Versions 2 and 3 were taken back; 3 is tried again and serves. Git goes back to 2, which nobody asked to retry."""
+    world = canary(two=BAD).until("RolledBack")
+    world.behaviours["3"] = Behaviour(errors=0.3)
+    world.ask("3")
+    world.until(lambda: world.effects.count("RolledBack") == 2)
+    world.does("3").errors = 0.0
+    world.change({"spec.rollout.attempt": 2, "spec.rollout.watch": "1m"})
+    world.until(lambda: world.weight("3") == 100 and world.state == "RolloutComplete")
+    world.ask("2")
+    world.run(300)
+    assert world.weights_of("2") == [0, 10, 0] and world.state == "RolledBack"
+
+
+def test_an_attempt_raised_in_mid_rollout_is_no_retry() -> None:
+    """It is taken for the rollout under way: what that one proves bad is not started again by itself."""
+    world = at_weight()
+    world.change({"spec.rollout.attempt": 2})
+    world.does("2").errors = 0.3
+    world.rps = 200
+    world.until("RolledBack")
+    world.run(300)
+    assert world.effects.count("RolloutStarted") == 1 and world.status.quarantined[0].attempt == 2
+
+
+def test_an_autoscaler_makes_no_canary_late() -> None:
+    """A canary that has its weight is not taken back because more pods are asked for than start in time."""
+    world = at_weight({"spec.serving.replicas": 10, "spec.rollout.progressDeadline": "5m"})
+    world.does("2").ready_after = None
+    world.change({"spec.serving.replicas": 30})
+    world.run(900)
+    assert world.wanted("2") == 10, world.message
+
+
+def test_a_version_that_was_promoted_is_not_taken_back_for_the_same_rate() -> None:
+    """Both versions fail 1.5 %, the bound is 1 %, promotion ruled out 2 %: the watch does not ask for more than that."""
+    bad = Behaviour(errors=0.015)
+    world = World({"spec.rollout.watch": "2h"}, versions={"1": bad, "2": Behaviour(errors=0.015)}, rps=100).serving()
+    world.ask("2")
+    world.until("Watching", most=7200)
+    world.until("RolloutComplete", most=7300)
+    assert "RolledBack" not in world.effects
+
+
+@pytest.mark.parametrize(("errors", "effect"), [(1.0, "RolledBack"), (0.0, "Promoted")], ids=["bad", "good"])
+def test_a_canary_beside_a_dead_stable_version_is_judged_alone(errors: float, effect: str) -> None:
+    """No request of stable to compare with: a bad canary is taken back by its bound, a good one is promoted."""
+    world = World(versions={"2": Behaviour(errors=errors)}, rps=100).serving()
+    world.does("1").dead = True
+    world.ask("2")
+    world.until(lambda: effect in world.effects, most=1800)
+
+
+def test_a_finer_plan_raises_no_weight() -> None:
+    """More careful steps in mid-rollout: the weight stays or falls, and rises by evidence alone."""
+    world = at_weight({"spec.rollout.canary": {"steps": [{"traffic": "10%"}, {"traffic": "50%"}]}})
+    world.change({"spec.rollout.canary": {"steps": [{"traffic": t} for t in ("5%", "20%", "50%")]}})
+    world.run(60)
+    assert world.weights_of("2") == [0, 10, 5]
+
+
+def test_old_evidence_promotes_nothing() -> None:
+    """Looks at Prometheus hang: what the last one said does not stay true for ever."""
+    world = at_weight({"spec.rollout.canary": {"steps": [{"traffic": "10%", "duration": "1h"}]}}, rps=200)
+    world.until(lambda: world.status.rollout is not None and world.status.rollout.verdict is Verdict.PASS)
+    later = replace(world.view(), now=world.now + timedelta(hours=2))
+    decision = decide(later, world.memory)
+    assert [r.effect for r in decision.records] == []
+    found = find(decision.status.conditions, ConditionType.EVIDENCE_AVAILABLE)
+    assert found is not None and (found.status, found.reason) == ("False", "StaleData")
+
+
+def test_a_watch_ends_though_its_predecessor_has_no_pods() -> None:
+    """Bad, and nothing to return to: once the watch is over it is over, and nothing falls back hours later."""
+    world = watched({"spec.rollout.watch": "10m"})
+    world.does("1").dead = True
+    world.does("2").errors = 0.3
+    world.run(900)
+    assert world.status.previous is None and world.effects[-1] == "WatchEnded"
+
+
+def test_a_watch_can_be_shortened() -> None:
+    """The watch is as long as the spec says now."""
+    world = watched({"spec.rollout.watch": "24h"})
+    world.change({"spec.rollout.watch": "1m"})
+    world.run(120)
+    assert world.status.previous is None and world.state == "RolloutComplete"
+
+
+def test_a_revert_without_the_pods_that_it_needs_comes_by_canary() -> None:
+    """The version that serves is not said to be bad, so its traffic does not go to one pod of four at once."""
+    world = watched({"spec.serving.replicas": 4, "spec.rollout.watch": "24h"})
+    world.does("1").ready_after = 120.0
+    world._pods[world.name("1")] = world._pods[world.name("1")][:1]
+    world.ask("1")
+    world.run(30)
+    assert world.wanted("1") <= 10, "one pod of four got all of the traffic"
+    world.until(lambda: world.wanted("1") == 100)
 
 
 def test_abort_beats_a_promotion_under_way() -> None:

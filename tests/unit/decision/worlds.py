@@ -419,19 +419,7 @@ class World:
         )
 
     def _evidence_now(self) -> Evidence:
-        e = self._evidence
-        return Evidence(
-            e.state,
-            e.message,
-            e.time,
-            e.subject,
-            self._unused,
-            (),
-            e.windows,
-            e.data_age,
-            dict(self.values),
-            e.last_traffic,
-        )
+        return replace(self._evidence, intervals=self._unused, values=dict(self.values))
 
     def _apply(self) -> None:
         """What the effects do. A router that refuses still takes what is written; it does not act on it."""

@@ -41,7 +41,7 @@ _CASES: dict[str, tuple[dict[str, Any], dict[str, int | None]]] = {
         {"stable": role("s"), "canary": role("c"), "rollout": at(7, 8)},
         {"s": 10, "c": 5},
     ),
-    "watched": ({"stable": role("c"), "previous": role("s"), "rollout": at(2)}, {"c": 10, "s": None}),
+    "watched": ({"stable": role("c"), "previous": role("s"), "rollout": at(2)}, {"c": 10, "s": 10}),
     "draining": ({"stable": role("s"), "draining": (Draining(revision="d", since=NOW),)}, {"s": 10, "d": None}),
 }
 
