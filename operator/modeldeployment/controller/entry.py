@@ -13,7 +13,7 @@ from modeldeployment.api.modeldeployment import ModelDeploymentSpec, ModelDeploy
 from modeldeployment.api.modelrevision import ModelRevisionSpec
 from modeldeployment.api.owner import Owner
 from modeldeployment.controller.resources import Resource
-from modeldeployment.controller.store import Key
+from modeldeployment.controller.store import Key, newer
 from modeldeployment.decision.evidence import Evidence, Interval, Revision
 from modeldeployment.decision.trial import Memory
 from modeldeployment.serving.children import revision_of
@@ -29,10 +29,13 @@ class Entry:
         spec: its spec, parsed once for each resourceVersion; None when it does not parse.
         target, content: the revision that the spec asks for.
         status: what was decided last.
-        written: the status as stored, and when it was written.
+        written, written_at: the status as this process wrote or read it last, and when.
+        stored: the same as the API server has it: another one in `obj` is somebody else's.
         evidence: what the last look saw; its intervals are in `unused`.
         unused: intervals that no stored decision has taken in yet.
         history: the control's past, until a decision took it in.
+        failures: decisions or writes that failed in a row.
+        told_problem: the `problem` that was told last.
         refusal: why the API server did not take a child, in its words.
         turn: the decision that waits for the one under way to end.
         weights: revision → percent that the router was last seen to apply.
@@ -49,6 +52,9 @@ class Entry:
     status: ModelDeploymentStatus = field(default_factory=ModelDeploymentStatus)
     written: ModelDeploymentStatus = field(default_factory=ModelDeploymentStatus)
     written_at: datetime | None = None
+    stored: JSON = field(default_factory=dict)
+    failures: int = 0
+    told_problem: str = ""
     memory: Memory = field(default_factory=Memory)
     evidence: Evidence | None = None
     unused: tuple[Interval, ...] = ()
@@ -74,12 +80,20 @@ class Entry:
         return Owner(self.key[0], self.key[1], self.obj["metadata"]["uid"])
 
     @property
-    def resource_version(self) -> str:
-        """The version that decisions are taken at."""
-        return str(self.obj["metadata"]["resourceVersion"])
+    def foreign(self) -> bool:
+        """Whether somebody else wrote the status."""
+        return (self.obj.get("status") or {}) != self.stored
+
+    def wrote(self, stored: JSON, status: ModelDeploymentStatus, now: datetime) -> None:
+        """A status write came through: `stored` is the API server's answer, which may be late."""
+        self.written, self.written_at, self.stored = status, now, stored.get("status") or {}
+        self.adopt(stored)
 
     def adopt(self, obj: JSON) -> None:
-        """A newer object: its spec counts; its status is ours already, unless somebody else wrote it."""
+        """A newer object: its spec counts; its status is ours already, unless it is `foreign`. An older one is not."""
+        had, has = self.obj["metadata"], obj["metadata"]
+        if had["uid"] == has["uid"] and newer(had["resourceVersion"], than=has["resourceVersion"]):
+            return
         same_spec = self.spec is not None and _spec_id(self.obj) == _spec_id(obj)
         self.obj = obj
         if same_spec:
@@ -95,7 +109,8 @@ class Entry:
 
     def reset(self) -> None:
         """Goes on from the stored status alone, as a new process would."""
-        self.status = self.written = ModelDeploymentStatus.model_validate(self.obj.get("status") or {})
+        self.stored = self.obj.get("status") or {}
+        self.status = self.written = ModelDeploymentStatus.model_validate(self.stored)
         self.memory, self.evidence, self.unused, self.history = Memory(), None, (), ()
         roles = (self.status.stable, self.status.canary, self.status.previous)
         self.weights = {r.revision: r.weight for r in roles if r is not None and r.weight is not None}

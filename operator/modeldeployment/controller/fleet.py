@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,6 +18,7 @@ from zlib import crc32
 
 from modeldeployment.api.objectives import Objective
 from modeldeployment.api.status import DecisionRecord, ModelDeploymentStatus
+from modeldeployment.controller.cohorts import Cohorts
 from modeldeployment.controller.effects import Effects
 from modeldeployment.controller.entry import Entry
 from modeldeployment.controller.kube import ApiError, Kube, NotLeaderError
@@ -31,21 +30,18 @@ from modeldeployment.controller.resources import MODEL_DEPLOYMENTS
 from modeldeployment.controller.store import Key, Store
 from modeldeployment.controller.telemetry import Telemetry
 from modeldeployment.decision.decide import decide
-from modeldeployment.decision.evidence import DataState
-from modeldeployment.metrics import EvidenceStore, evaluation_instant
+from modeldeployment.decision.due import due
+from modeldeployment.decision.evidence import DataState, Evidence
+from modeldeployment.metrics import EvidenceStore, Watched
 
 _LOG = logging.getLogger(__name__)
 
-SETTLE_SHARE, SETTLE_MAX = 0.1, 1.0
-"""A look is this share of its interval (at most so many seconds) late, so that the scrapes before it are stored."""
-AT_ONCE = 16
-"""Models whose writes are in flight at the same time. Those that serve never wait for those that are being made."""
 IN_A_ROW = 20
 """Models decided upon before others have their turn: probes, watches, the Lease."""
-RETRY_SECONDS = 2.0
-"""After a refused or failed write a model is looked at again this soon."""
-CLOCK_SECONDS = 1.0
-"""Models with a clock running (deadlines, waiting for pods) are looked at this often at least."""
+RETRY_SECONDS, RETRY_MAX = 2.0, 60.0
+"""After a refused or failed write a model is decided upon again this soon, and each time later, up to so late."""
+ROUND_SECONDS = 1.0
+"""The loop goes round this often at least."""
 _MEASURED = frozenset({DataState.FLOWING, DataState.NO_TRAFFIC})
 WARNINGS = frozenset(
     {
@@ -88,18 +84,15 @@ class Fleet:
         self._entries: dict[Key, Entry] = {}
         self._dirty: set[Key] = set()
         self._wake = asyncio.Event()
-        self._looked: dict[float, float] = {}
         self._looking: dict[float, asyncio.Task[None]] = {}
         self._deciding: set[asyncio.Task[None]] = set()
         self._conflicts: dict[Key, str] = {}
         self._generations: dict[Key, int] = {}
         self._claims_changed = False
         self._steady = 0.0
-        self._intervals: dict[Key, float] = {}
-        self._cohorts: dict[float, set[Key]] = defaultdict(set)
+        self._cohorts = Cohorts()
         self._unseen: set[Key] = set()
-        self._slots = {serves: asyncio.Semaphore(AT_ONCE) for serves in (True, False)}
-        self._retry: dict[Key, float] = {}
+        self._again: dict[Key, float] = {}
         self.beat = time.monotonic()
         """When the loop last went round (monotonic seconds): liveness reads it."""
 
@@ -115,7 +108,7 @@ class Fleet:
 
     async def run(self) -> None:
         """Goes round until cancelled. Starts from what is stored, as if nothing had been known before."""
-        for known in (self._entries, self._generations, self._intervals, self._cohorts):
+        for known in (self._entries, self._generations, self._cohorts):
             known.clear()
         self._unseen = set(self._store.all(MODEL_DEPLOYMENTS))
         self.mark_all()
@@ -133,10 +126,10 @@ class Fleet:
 
     def _take_marks(self) -> None:
         """Marked models are decided upon with the evidence there is."""
-        due = {key for key, at in self._retry.items() if at <= time.monotonic()}
-        for key in due:
-            del self._retry[key]
-        marked, self._dirty = self._dirty | due, set()
+        again = {key for key, at in self._again.items() if at <= time.monotonic()}
+        for key in again:
+            del self._again[key]
+        marked, self._dirty = self._dirty | again, set()
         if not marked:
             return
         for key in marked:
@@ -164,23 +157,25 @@ class Fleet:
             self._claims_changed = True
         elif entry.obj is not obj:
             entry.adopt(obj)
+        self._tell_problem(self._entries[key])
         generation = obj["metadata"]["generation"]
         self._claims_changed |= self._generations.get(key) != generation
         self._generations[key] = generation
         self._assign(key)
 
     def _assign(self, key: Key) -> None:
-        """Puts a model into the cohort of its present interval, so that nobody has to go through all models."""
+        """Puts a model into the cohort of its present interval."""
         entry = self._entries.get(key)
-        interval = interval_of(entry, self._steady) if entry and entry.spec else 0.0
-        before = self._intervals.pop(key, 0.0)
-        if before and before != interval:
-            self._cohorts[before].discard(key)
-            if not self._cohorts[before]:
-                del self._cohorts[before]
-        if interval:
-            self._intervals[key] = interval
-            self._cohorts[interval].add(key)
+        self._cohorts.assign(key, interval_of(entry, self._steady) if entry and entry.spec else 0.0)
+
+    def _tell_problem(self, entry: Entry) -> None:
+        """A spec that this version cannot read (a newer CRD let it in): nothing is done, and that is told once."""
+        if entry.problem and entry.problem != entry.told_problem:
+            note = f"this version of the operator cannot read the spec, so nothing is changed: {entry.problem}"
+            self._recorder.tell(entry.obj, "Warning", "SpecNotReadable", note, self._now())
+            self._telemetry.errors.labels("spec").inc()
+            _LOG.error(note, extra={"model": "/".join(entry.key)})
+        entry.told_problem = entry.problem
 
     def _reclaim(self) -> None:
         """Who may have which host name, when a claim changed."""
@@ -199,26 +194,17 @@ class Fleet:
             self._steady = self._policy.steady_seconds
             for key in self._entries:
                 self._assign(key)
-        for interval, keys in self._cohorts.items():
-            instant = evaluation_instant(self._now(), interval, settle=_settle(interval))
-            if self._looked.get(interval) == instant.timestamp() or interval in self._looking:
+        for interval, instant, late in list(self._cohorts.due(self._now())):
+            if interval in self._looking:
                 continue
-            self._looked[interval] = instant.timestamp()
-            late = self._now().timestamp() - instant.timestamp() - _settle(interval)
-            self._telemetry.tick_late_seconds.observe(max(0.0, late))
-            entries = [self._entries[key] for key in sorted(keys)]
+            self._telemetry.tick_late_seconds.observe(late)
+            entries = [self._entries[key] for key in self._cohorts.looked(interval, instant)]
             self._looking[interval] = asyncio.create_task(self._look(entries, instant, interval))
-        for gone in self._looked.keys() - self._cohorts.keys():
-            del self._looked[gone]
 
     async def _sleep(self) -> None:
         """Until the next instant, the next retry, a mark, or a second."""
-        now = self._now().timestamp()
-        waits = [CLOCK_SECONDS]
-        for interval in self._looked:
-            settle = _settle(interval)
-            waits.append((math.floor((now - settle) / interval) + 1) * interval + settle - now)
-        waits.extend(at - time.monotonic() for at in self._retry.values())
+        waits = [ROUND_SECONDS, self._cohorts.wait(self._now())]
+        waits.extend(at - time.monotonic() for at in self._again.values())
         self._wake.clear()
         if self._dirty:
             return
@@ -231,23 +217,38 @@ class Fleet:
     async def _look(self, entries: list[Entry], instant: datetime, interval: float) -> None:
         """One look at a cohort: the evidence of all, then each model for itself, beside the next look."""
         began = time.perf_counter()
-        defaults, steady = self._defaults(), self._policy.steady_seconds
-        watched = [watched_of(entry, self._store, defaults, steady) for entry in entries]
-        prometheus, found = self._policy.prometheus, {}
+        steady, prometheus, found = self._policy.steady_seconds, self._policy.prometheus, {}
         try:
+            watched = self._watched(entries, steady)
             if prometheus is not None:
                 found = await self._evidence.look(watched, instant, prometheus)
-            for entry in entries:
-                evidence = found.get(entry.key)
-                if evidence is not None:
-                    entry.unused = (*entry.unused, *evidence.intervals)
-                    entry.history = evidence.history or entry.history
-                    entry.evidence = replace(evidence, intervals=(), history=())
+        except Exception as error:
+            _LOG.exception("look failed", extra={"interval": interval})
+            self._telemetry.errors.labels("look").inc()
+            nothing = Evidence(DataState.QUERY_ERROR, f"the look failed: {type(error).__name__}: {error}", instant)
+            found = {entry.key: nothing for entry in entries}
         finally:
             self._unseen.difference_update(entry.key for entry in entries)
+        for entry in entries:
+            evidence = found.get(entry.key)
+            if evidence is not None:
+                entry.unused = (*entry.unused, *evidence.intervals)
+                entry.history = evidence.history or entry.history
+                entry.evidence = replace(evidence, intervals=(), history=())
         measured = sum(evidence.state in _MEASURED for evidence in found.values())
         # The next look does not wait for this one's writes.
         self._spawn(self._conclude(entries, "steady" if interval == steady else "trial", measured, began))
+
+    def _watched(self, entries: list[Entry], steady: float) -> list[Watched]:
+        """What is asked for; a model that cannot be told leaves the others their look."""
+        watched, defaults = [], self._defaults()
+        for entry in entries:
+            try:
+                watched.append(watched_of(entry, self._store, defaults, steady))
+            except Exception as error:
+                _LOG.exception("not looked at", extra={"model": "/".join(entry.key)})
+                self._failed(entry, "defect", error)
+        return watched
 
     async def _conclude(self, entries: list[Entry], cohort: str, measured: int, began: float) -> None:
         """The decisions after a look, and how long all of it took."""
@@ -257,7 +258,13 @@ class Fleet:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._deciding.add(task)
-        task.add_done_callback(self._deciding.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._deciding.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._telemetry.errors.labels("defect").inc()
+            _LOG.error("a task of the fleet ended", exc_info=error)
 
     async def _decide_all(self, entries: Iterable[Entry]) -> None:
         """Decides upon every entry, each for itself. One that waits for its turn already is not queued again."""
@@ -279,29 +286,35 @@ class Fleet:
             except NotLeaderError:
                 _LOG.warning("write not sent: not the leader any more")
             except ApiError as error:
-                self._failed(entry, "api", error)
-                if error.status == 409:
-                    await self._reload(entry)
-            except (OSError, TimeoutError) as error:
-                self._failed(entry, "network", error)
+                self._failed(entry, "api" if error.status else "network", error, error.retry_after)
             except Exception as error:
-                _LOG.exception("look failed", extra={"model": "/".join(entry.key)})
+                _LOG.exception("decision failed", extra={"model": "/".join(entry.key)})
                 self._failed(entry, "defect", error)
+            else:
+                entry.failures = 0
         self._assign(entry.key)
 
-    def _failed(self, entry: Entry, kind: str, error: Exception) -> None:
+    def _failed(self, entry: Entry, kind: str, error: Exception, least: float = 0.0) -> None:
+        """Tries again, later each time: what no retry mends costs little, and a server that asks for mercy gets it."""
         self._telemetry.errors.labels(kind).inc()
-        self._retry[entry.key] = time.monotonic() + RETRY_SECONDS
+        wait = max(least, min(RETRY_MAX, RETRY_SECONDS * 2**entry.failures) * (0.75 + _share(entry.key) / 2))
+        entry.failures = min(entry.failures + 1, 10)
+        self._again[entry.key] = time.monotonic() + wait
         _LOG.warning(
-            "not applied, trying again", extra={"model": "/".join(entry.key), "kind": kind, "error": str(error)}
+            "not applied, trying again",
+            extra={"model": "/".join(entry.key), "kind": kind, "error": str(error), "seconds": round(wait, 1)},
         )
 
     async def _reload(self, entry: Entry) -> None:
-        """Somebody else wrote: the stored object counts, and what was decided on the old one does not."""
+        """The stored object is another one than the decision was taken at: it counts, and the decision does not."""
         fresh = await self._kube.get(MODEL_DEPLOYMENTS, *entry.key)
         self._store.put(MODEL_DEPLOYMENTS, fresh)
         entry.adopt(fresh)
-        if ModelDeploymentStatus.model_validate(fresh.get("status") or {}) != entry.written:
+        self._heed_others(entry)
+
+    def _heed_others(self, entry: Entry) -> None:
+        """Somebody else wrote the status (another leader, a person): that counts, and nothing we had in mind."""
+        if entry.foreign:
             _LOG.warning("somebody else wrote the status: going on from that", extra={"model": "/".join(entry.key)})
             entry.reset()
             self._evidence.forget(entry.key)
@@ -310,20 +323,17 @@ class Fleet:
         """Decide, store the decision, then apply it."""
         if entry.spec is None or self._entries.get(entry.key) is not entry:
             return
-        now = self._now()
+        self._heed_others(entry)
+        now, generation = self._now(), entry.obj["metadata"]["generation"]
         conflict = self._conflicts.get(entry.key, "")
         if entry.key in self._unseen and entry.status.conditions and not self._trouble():
             # What the last leader found out stands until this one has looked: a restart changes nobody's health.
-            await self._apply(entry, conflict)
+            await self._apply(entry)
             return
         view = view_of(entry, self._store, now, conflict=conflict, defaults=self._defaults(), trouble=self._trouble())
         decision = decide(view, entry.memory)
         if worth_writing(decision.status, entry.written, entry.written_at, now):
-            async with self._slots[entry.status.stable is not None]:
-                stored = await self._kube.put_status(MODEL_DEPLOYMENTS, entry.obj, decision.status.to_json())
-            entry.written, entry.written_at = decision.status, now
-            entry.adopt(stored)
-            self._store.put(MODEL_DEPLOYMENTS, stored)
+            await self._write(entry, decision.status, now)
         entry.status, entry.memory = decision.status, decision.memory
         entry.unused = entry.unused[len(view.evidence.intervals) :]  # a look may have come in meanwhile
         if entry.history is view.evidence.history and (entry.memory.states or not entry.status.canary):
@@ -332,21 +342,35 @@ class Fleet:
         for record in decision.records:
             self._tell(entry, record)
         self._telemetry.show(*entry.key, decision.status)
-        await self._apply(entry, conflict)
+        if moment := due(entry.spec, decision.status, now):
+            self._again[entry.key] = time.monotonic() + (moment - now).total_seconds() + 0.05
+        if entry.obj["metadata"]["generation"] != generation:
+            self.mark(entry.key)  # the spec changed while the status was on its way
+        await self._apply(entry)
 
-    async def _apply(self, entry: Entry, conflict: str) -> None:
+    async def _write(self, entry: Entry, status: ModelDeploymentStatus, now: datetime) -> None:
+        """The status, at the version that was decided on; on a conflict nothing of the decision stands."""
+        try:
+            stored = await self._kube.put_status(MODEL_DEPLOYMENTS, entry.obj, status.to_json())
+        except ApiError as error:
+            if error.status == 409:
+                await self._reload(entry)
+            raise
+        entry.wrote(stored, status, now)
+        self._store.put(MODEL_DEPLOYMENTS, stored)
+
+    async def _apply(self, entry: Entry) -> None:
         def tell(reason: str, note: str) -> None:
             self._recorder.tell(entry.obj, "Warning", reason, note, self._now())
             _LOG.warning(note, extra={"model": "/".join(entry.key), "reason": reason})
 
-        async with self._slots[entry.status.stable is not None]:
-            try:
-                await self._effects.apply(entry, conflict, tell)
-            except ApiError as error:
-                if entry.refusal != error.message:
-                    entry.refusal = error.message
-                    self._recorder.tell(entry.obj, "Warning", "ChildRefused", error.message, self._now())
-                raise
+        try:
+            await self._effects.apply(entry, self._conflicts.get(entry.key, ""), tell)
+        except ApiError as error:
+            if error.status and entry.refusal != error.message:
+                entry.refusal = error.message
+                self._recorder.tell(entry.obj, "Warning", "ChildRefused", error.message, self._now())
+            raise
         if entry.refusal:
             entry.refusal = ""
             self.mark(entry.key)
@@ -369,7 +393,3 @@ class Fleet:
 def _share(key: Key) -> float:
     """A number from 0 to 1, always the same for a model: what is due once in a while is not due for all at once."""
     return crc32("/".join(key).encode()) / 2**32
-
-
-def _settle(interval: float) -> float:
-    return min(SETTLE_MAX, SETTLE_SHARE * interval)

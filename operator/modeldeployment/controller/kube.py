@@ -75,9 +75,10 @@ class Kube:
             query["continue"] = token
 
     async def create(self, resource: Resource, body: JSON) -> JSON:
-        """Makes an object. Raises ApiError (409 when it is there already)."""
+        """Makes an object. Raises ApiError: 409 when it is there already, 400 for a field that does not exist."""
         path = resource.path(body["metadata"].get("namespace"))
-        return await self._write("POST", resource, path, body, "application/json")
+        # A typo in a person's pod template is refused with its name, and not dropped in silence.
+        return await self._write("POST", resource, path, body, "application/json", fieldValidation="Strict")
 
     async def apply(self, resource: Resource, body: JSON, manager: str = names.FIELD_MANAGER) -> JSON:
         """Server-side apply under a field manager; what it owns it takes back."""
@@ -170,9 +171,14 @@ class Kube:
         if response.status >= 400:
             reason = str(parsed.get("reason") or response.reason or "")
             after = response.headers.get("Retry-After", "")
-            message = str(parsed.get("message") or raw[:500])
+            message = str(parsed.get("message") or _text(raw))
             raise ApiError(response.status, reason, message, float(after) if after.isdigit() else 0.0)
         return parsed
+
+
+def _text(raw: bytes | str) -> str:
+    text = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
+    return text.strip()[:500]
 
 
 def _parse(raw: bytes | str) -> JSON:

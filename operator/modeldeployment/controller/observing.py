@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
+import pydantic
+
 from modeldeployment.api import names
 from modeldeployment.api.base import JSON
 from modeldeployment.api.modelrevision import ModelRevisionSpec
@@ -139,9 +141,15 @@ def _metrics(entry: Entry, store: Store, serving: str) -> Metrics:
     """How the metrics are read: as the revision that serves says, so that a new dialect cannot blind the old pods."""
     assert entry.spec is not None  # as above
     obj = store.get(MODEL_REVISIONS, (entry.key[0], serving)) if serving else None
-    if obj is None:
-        return entry.spec.serving.metrics
-    return store.parsed(MODEL_REVISIONS, obj, ModelRevisionSpec.model_validate).metrics
+    try:
+        return store.parsed(MODEL_REVISIONS, obj, ModelRevisionSpec.model_validate).metrics if obj else _asked(entry)
+    except pydantic.ValidationError:  # a revision that a newer version made
+        return _asked(entry)
+
+
+def _asked(entry: Entry) -> Metrics:
+    assert entry.spec is not None  # as above
+    return entry.spec.serving.metrics
 
 
 def _any(rules: Iterable[Rule], kind: RuleKind) -> bool:
