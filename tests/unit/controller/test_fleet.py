@@ -170,7 +170,7 @@ async def test_a_look_that_fails_is_a_query_error_and_not_silence() -> None:
             raise ValueError("a defect")
 
         rig.policy.prometheus = object()  # type: ignore[assignment]
-        rig.fleet._evidence.look = broken  # type: ignore[method-assign]
+        rig.fleet._evidence.look = broken  # type: ignore[method-assign,assignment]
         await rig.fleet._look([rig.entry()], datetime.now(UTC), 30.0)
         evidence = rig.entry().evidence
         assert evidence.state is DataState.QUERY_ERROR and "a defect" in evidence.message
@@ -206,7 +206,7 @@ async def test_a_spec_that_cannot_be_read_is_told_once() -> None:
         await asyncio.sleep(0.1)
         assert rig.telemetry.errors.labels("spec")._value.get() == 1
         assert "fieldOfANewerVersion" in rig.entry().problem
-        assert find(rig.entry().status.conditions, "Progressing") is not None  # type: ignore[arg-type]
+        assert find(rig.entry().status.conditions, "Progressing") is not None
 
 
 def _fake_look(rig: Rig) -> list[tuple[str, str]]:
