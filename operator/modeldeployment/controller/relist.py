@@ -40,7 +40,7 @@ class Relist:
             for resource in WATCHED:
                 try:
                     await self.compare(resource)
-                except (ApiError, OSError, TimeoutError) as error:
+                except ApiError as error:
                     _LOG.warning("list failed", extra={"resource": resource.plural, "error": str(error)})
 
     async def load(self) -> None:
@@ -55,8 +55,8 @@ class Relist:
             async for page in self._kube.pages(resource):
                 for obj in page:
                     self._store.put(resource, _typed(resource, obj))
-        except (ApiError, OSError, TimeoutError) as error:
-            if not isinstance(error, ApiError) or error.status != 404:
+        except ApiError as error:
+            if error.status != 404:
                 _LOG.warning("list failed, trying again", extra={"resource": resource.plural, "error": str(error)})
                 self.missing = f"{resource.plural} cannot be listed: {error}"
                 return False
@@ -67,28 +67,23 @@ class Relist:
     async def compare(self, resource: Resource) -> int:
         """Lists a kind and puts right what the store has otherwise; returns how many objects that were."""
         before = {key: obj["metadata"]["uid"] for key, obj in self._store.all(resource).items()}
-        listed: dict[Key, JSON] = {}
-        try:
-            async for page in self._kube.pages(resource):
-                listed.update({key_of(obj): _typed(resource, obj) for obj in page})
-        except ApiError as error:
-            if error.status == 404:
-                return 0
-            raise
+        listed = await self._list(resource)
+        if listed is None:
+            return 0
         gone = [
             obj
             for key, obj in self._store.all(resource).items()
             if key not in listed and before.get(key) == obj["metadata"]["uid"]
         ]
-        unseen = [key for key, obj in listed.items() if self._lags(resource, key, obj)]
+        unseen = [obj for obj in listed.values() if self._lags(resource, obj)]
         if unseen or gone:
             await asyncio.sleep(IN_FLIGHT_SECONDS)
         gone = [obj for obj in gone if self._store.get(resource, key_of(obj)) is obj]
-        unseen = [key for key in unseen if self._lags(resource, key, listed[key])]
+        unseen = await self._confirmed(resource, [obj for obj in unseen if self._lags(resource, obj)])
         for obj in gone:
             self._store.remove(resource, obj)
-        for key in unseen:
-            self._store.put(resource, listed[key])
+        for obj in unseen:
+            self._store.put(resource, obj)
         if unseen:
             self.dead = resource.plural
         drift = len(gone) + len(unseen)
@@ -100,9 +95,40 @@ class Relist:
             )
         return drift
 
-    def _lags(self, resource: Resource, key: Key, listed: JSON) -> bool:
-        known = self._store.get(resource, key)
-        return known is None or newer(listed["metadata"]["resourceVersion"], known["metadata"]["resourceVersion"])
+    async def _list(self, resource: Resource) -> dict[Key, JSON] | None:
+        """All there is of a kind; None where the cluster does not have it."""
+        listed: dict[Key, JSON] = {}
+        try:
+            async for page in self._kube.pages(resource):
+                listed.update({key_of(obj): _typed(resource, obj) for obj in page})
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return None
+        return listed
+
+    async def _confirmed(self, resource: Resource, unseen: list[JSON]) -> list[JSON]:
+        """Those of the objects that are still there, as they are now.
+
+        One that was made and deleted between two events is none that the watch missed. A list rather than a get of
+        each: Pods and Gateways may only be listed.
+        """
+        if not unseen:
+            return []
+        now = await self._list(resource) or {}
+        there = [(obj, now[key_of(obj)]) for obj in unseen if key_of(obj) in now]
+        return [
+            newest
+            for obj, newest in there
+            if newest["metadata"]["uid"] == obj["metadata"]["uid"] and self._lags(resource, obj)
+        ]
+
+    def _lags(self, resource: Resource, listed: JSON) -> bool:
+        """Whether the store has not seen this yet. A list is of one moment: what was deleted since has been seen."""
+        known = self._store.get(resource, key_of(listed))
+        if known is None:
+            return not self._store.is_gone(listed)
+        return newer(listed["metadata"]["resourceVersion"], known["metadata"]["resourceVersion"])
 
 
 def _typed(resource: Resource, obj: JSON) -> JSON:

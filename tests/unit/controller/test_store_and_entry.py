@@ -1,8 +1,7 @@
-"""What the watches said; one model between looks; when a status is worth a write; lists against a watch that lies."""
+"""What the watches said; one model between looks; when a status is worth a write."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,20 +20,16 @@ from modeldeployment.api.status import (
     Verdict,
 )
 from modeldeployment.controller.entry import Entry
-from modeldeployment.controller.kube import ApiError
 from modeldeployment.controller.material import IN_TRIAL, STEADY, worth_writing
-from modeldeployment.controller.relist import Relist
 from modeldeployment.controller.resources import (
     DEPLOYMENTS,
     GATEWAYS,
     MODEL_DEPLOYMENTS,
     MODEL_POLICIES,
     PODS,
-    Resource,
 )
 from modeldeployment.controller.store import Key, Store
-from modeldeployment.controller.telemetry import Telemetry
-from unit.controller.fake_kube import FakeKube
+from unit.api.filled import filled_status
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 FRAUD = ("ml", "fraud")
@@ -93,14 +88,113 @@ def test_store_compares_versions_as_numbers() -> None:
 
 
 def test_store_takes_a_successor_of_the_same_name() -> None:
-    """Deleted and made anew: another uid counts, whatever its version, and an old deletion does not remove it."""
+    """Deleted and made anew: another uid counts, and an old deletion does not remove it."""
     marks = Marks()
     old = obj(version=9, uid="old")
     marks.store.put(PODS, old)
-    marks.store.put(PODS, obj(version=3, uid="new"))
-    marks.store.remove(PODS, old)
+    marks.store.put(PODS, obj(version=12, uid="new"))
+    marks.store.remove(PODS, {**old, "metadata": {**old["metadata"], "resourceVersion": "11"}})
+    assert uid(marks) == "new"
+
+
+def uid(marks: Marks) -> str | None:
+    """Of the Pod `p` that is known."""
     found = marks.store.get(PODS, ("ml", "p"))
-    assert found is not None and found["metadata"]["uid"] == "new"
+    return None if found is None else str(found["metadata"]["uid"])
+
+
+def test_store_does_not_bring_back_what_was_deleted() -> None:
+    """The answer of a write that comes after the deletion is no news."""
+    marks = Marks()
+    marks.store.put(PODS, obj(version=5))
+    marks.store.remove(PODS, obj(version=7))
+    marks.store.put(PODS, obj(version=6))
+    assert uid(marks) is None
+
+
+def test_store_knows_a_deletion_of_what_it_never_had() -> None:
+    """An object that came and went before a list was read to its end."""
+    marks = Marks()
+    marks.store.remove(PODS, obj(version=7))
+    marks.store.put(PODS, obj(version=6))
+    assert uid(marks) is None
+
+
+def test_store_keeps_the_newer_of_two_objects_of_one_name() -> None:
+    """What the predecessor's last write answered does not replace the successor, neither now nor after its end."""
+    marks = Marks()
+    marks.store.put(PODS, obj(version=5, uid="old"))
+    marks.store.put(PODS, obj(version=9, uid="new"))
+    marks.store.put(PODS, obj(version=6, uid="old"))
+    assert uid(marks) == "new"
+    marks.store.remove(PODS, obj(version=10, uid="new"))
+    marks.store.put(PODS, obj(version=6, uid="old"))
+    assert uid(marks) is None
+
+
+def test_store_takes_an_object_that_got_its_label_back() -> None:
+    """The watch tells a label that is taken off as a deletion; with the label the same object is there again."""
+    marks = Marks()
+    marks.store.put(PODS, obj(version=5))
+    marks.store.remove(PODS, obj(version=7))
+    marks.store.put(PODS, obj(version=8))
+    assert uid(marks) == "u"
+    marks.store.remove(PODS, obj(version=7))
+    assert uid(marks) == "u", "a deletion that is older than what is known"
+
+
+def test_store_remembers_so_many_deletions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest; a limit on everything."""
+    monkeypatch.setattr("modeldeployment.controller.store.DELETIONS_KEPT", 2)
+    marks = Marks()
+    for number in range(3):
+        marks.store.remove(PODS, obj(uid=str(number)))
+    assert [marks.store.is_gone(obj(uid=str(number))) for number in range(3)] == [False, True, True]
+
+
+@pytest.mark.parametrize("owner", ["other", None])
+def test_child_whose_label_changes_leaves_its_owner(owner: str | None) -> None:
+    """And both learn of it."""
+    marks = Marks()
+    marks.store.put(PODS, obj(version=5))
+    marks.keys.clear()
+    marks.store.put(PODS, obj(version=6, owner=owner))
+    assert list(marks.store.children(PODS, FRAUD)) == []
+    assert marks.keys == ([FRAUD, ("ml", "other")] if owner else [FRAUD])
+    marks.store.remove(PODS, obj(version=7, owner=owner))
+    assert list(marks.store.children(PODS, ("ml", "other"))) == []
+
+
+def generation(number: int, version: int, name: str = "default") -> JSON:
+    """A policy or a Gateway of a generation."""
+    made = obj(name, version, owner=None)
+    made["metadata"]["generation"] = number
+    return made
+
+
+def test_gateway_that_comes_or_goes_concerns_everyone() -> None:
+    """Its status, which changes with every route, and its spec concern nobody."""
+    marks = Marks()
+    marks.store.put(GATEWAYS, generation(1, 1))
+    marks.store.put(GATEWAYS, generation(1, 2))
+    marks.store.put(GATEWAYS, generation(2, 3))
+    assert marks.everything == 1
+    marks.store.remove(GATEWAYS, generation(2, 4))
+    assert marks.everything == 2
+
+
+def test_policy_that_says_something_else_concerns_everyone() -> None:
+    """Its status does not, nor does a policy of another name, which nobody reads."""
+    marks = Marks()
+    marks.store.put(MODEL_POLICIES, generation(1, 1))
+    marks.store.put(MODEL_POLICIES, generation(1, 2))
+    assert marks.everything == 1
+    marks.store.put(MODEL_POLICIES, generation(2, 3))
+    assert marks.everything == 2
+    marks.store.remove(MODEL_POLICIES, generation(2, 4))
+    assert marks.everything == 3
+    marks.store.put(MODEL_POLICIES, generation(1, 5, "other"))
+    assert marks.everything == 3
 
 
 def test_store_knows_the_children_of_a_model() -> None:
@@ -183,7 +277,7 @@ def test_entry_says_what_it_cannot_read() -> None:
 # --- worth writing ----------------------------------------------------------------------------------------------
 
 _RULE = RuleStatus(name="errors", verdict=Verdict.INCONCLUSIVE, message="1 of 10", state="a")
-_ROLLOUT = RolloutStatus(revision="b", version="2", start_time=NOW, rules=(_RULE,))
+_ROLLOUT = RolloutStatus(revision="b", version="2", start_time=NOW, verdict=Verdict.PASS, rules=(_RULE,))
 _CONDITION = Condition(
     type="Ready", status="True", reason="Serving", message="m", observed_generation=1, last_transition_time=NOW
 )
@@ -203,6 +297,11 @@ def with_(part: str, **update: Any) -> ModelDeploymentStatus:
     return BASE.model_copy(update={part: new})
 
 
+def first(part: Any) -> Any:
+    """The part, or the first of a list of them."""
+    return part[0] if isinstance(part, tuple) else part
+
+
 _MATERIAL: dict[str, ModelDeploymentStatus] = {
     "a condition flips": with_("conditions", status="False"),
     "another reason": with_("conditions", reason="NoReadyPods"),
@@ -214,7 +313,6 @@ _MATERIAL: dict[str, ModelDeploymentStatus] = {
     "a rule's verdict": with_("rollout", rules=(_RULE.model_copy(update={"verdict": Verdict.PASS}),)),
     "the clock of the deadline stops": with_("rollout", unavailable_since=NOW),
     "an objective's verdict": with_("objectives", verdict=Verdict.FAIL),
-    "a decision more": BASE.model_copy(update={"draining": ()}).model_copy(update={"observed_generation": 3}),
 }
 _WOBBLES: dict[str, ModelDeploymentStatus] = {
     "a value": with_("objectives", value="0.2%", samples=7, data_age_seconds=3),
@@ -241,102 +339,34 @@ def test_what_only_wobbles_is_written_at_a_bounded_rate(new: ModelDeploymentStat
     assert worth_writing(quiet, before, NOW, NOW + STEADY)
 
 
+FULL = ModelDeploymentStatus.model_validate(filled_status())
+_MAY_WAIT = {
+    "rollout": {"evidence_time", "message", "unavailable_seconds"},
+    "objectives": {"value", "samples", "data_age_seconds", "message", "reason"},
+    "conditions": {"message", "last_transition_time"},
+}
+_PARTS = [
+    (part, field)
+    for part in ("conditions", "stable", "canary", "rollout", "objectives")
+    for field in type(first(getattr(BASE, part))).model_fields
+]
+
+
+@pytest.mark.parametrize("field", ModelDeploymentStatus.model_fields)
+def test_every_field_of_the_status_is_material(field: str) -> None:
+    """A quarantine, a decision, one that drains: none may be held back."""
+    assert getattr(FULL, field) != getattr(BASE, field)
+    assert worth_writing(BASE.model_copy(update={field: getattr(FULL, field)}), BASE, NOW, NOW)
+
+
+@pytest.mark.parametrize(("part", "field"), _PARTS, ids=[".".join(where) for where in _PARTS])
+def test_every_field_of_a_part_is_material_but_those_that_wobble(part: str, field: str) -> None:
+    """A field that is new is written at once until somebody says that it may wait."""
+    other = getattr(first(getattr(FULL, part)), field)
+    assert other != getattr(first(getattr(BASE, part)), field)
+    assert worth_writing(with_(part, **{field: other}), BASE, NOW, NOW) is (field not in _MAY_WAIT.get(part, ()))
+
+
 def test_nothing_new_is_never_written() -> None:
     """However long ago."""
     assert not worth_writing(BASE, BASE, None, NOW + timedelta(days=1))
-
-
-# --- lists against the watch ------------------------------------------------------------------------------------
-
-
-class Lists:
-    """A store, a fake API server, and the comparison between them; `pause` runs while objects are in flight."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.marks, self.kube = Marks(), FakeKube()
-        self.relist = Relist(self.marks.store, self.kube, Telemetry())
-        self.pause: Callable[[], object] = int
-        monkeypatch.setattr("modeldeployment.controller.relist.asyncio.sleep", self._sleep)
-
-    async def _sleep(self, seconds: float) -> None:
-        self.pause()
-
-    def both(self, resource: Resource, name: str) -> JSON:
-        """An object that is there, and known."""
-        held = self.kube.hold(resource, {**obj(name, uid=name), "kind": resource.kind})
-        self.marks.store.put(resource, held)
-        return held
-
-
-@pytest.fixture
-def lists(monkeypatch: pytest.MonkeyPatch) -> Lists:
-    """See Lists."""
-    return Lists(monkeypatch)
-
-
-async def test_list_that_agrees_changes_nothing(lists: Lists) -> None:
-    """No drift, no mark, no dead watch."""
-    lists.both(PODS, "a")
-    lists.marks.keys.clear()
-    assert await lists.relist.compare(PODS) == 0
-    assert lists.marks.keys == [] and lists.relist.dead == ""
-
-
-async def test_object_that_vanished_unseen_is_removed(lists: Lists) -> None:
-    """kopf never tells what vanished during a lost watch: the list does. That alone is no dead watch."""
-    held = lists.both(PODS, "a")
-    del lists.kube.objects[PODS]["ml", "a"]
-    assert await lists.relist.compare(PODS) == 1
-    assert lists.marks.store.get(PODS, ("ml", "a")) is None and lists.relist.dead == ""
-    assert lists.marks.keys[-1] == FRAUD and held
-
-
-async def test_object_that_the_watch_never_showed_means_it_is_dead(lists: Lists) -> None:
-    """It is put into the store, with what a list does not say, and liveness learns of it."""
-    lists.kube.hold(PODS, obj("a"))
-    assert await lists.relist.compare(PODS) == 1
-    found = lists.marks.store.get(PODS, ("ml", "a"))
-    assert found is not None and (found["apiVersion"], found["kind"]) == ("v1", "Pod")
-    assert lists.relist.dead == "pods"
-
-
-async def test_newer_version_that_the_watch_never_showed_means_it_is_dead(lists: Lists) -> None:
-    """A watch that shows deletions and additions but no changes is dead too."""
-    lists.both(PODS, "a")
-    lists.kube.hold(PODS, {**obj("a", uid="a"), "new": True})
-    assert await lists.relist.compare(PODS) == 1 and lists.relist.dead == "pods"
-
-
-async def test_what_was_in_flight_is_no_drift(lists: Lists) -> None:
-    """The watch shows it a moment after the list: all is well."""
-    held = lists.kube.hold(PODS, obj("a"))
-    lists.pause = lambda: lists.marks.store.put(PODS, held)
-    assert await lists.relist.compare(PODS) == 0 and lists.relist.dead == ""
-
-
-async def test_object_made_during_the_list_is_kept(lists: Lists) -> None:
-    """Its page was read before it was there: not in the list is not gone."""
-    gone = lists.both(PODS, "a")
-    del lists.kube.objects[PODS]["ml", "a"]
-    lists.pause = lambda: lists.marks.store.put(PODS, obj("a", version=999, uid="successor"))
-    assert await lists.relist.compare(PODS) == 0 and gone
-    found = lists.marks.store.get(PODS, ("ml", "a"))
-    assert found is not None and found["metadata"]["uid"] == "successor"
-
-
-async def test_kind_that_the_cluster_does_not_have_is_no_error(lists: Lists) -> None:
-    """No Gateway API: nothing to compare. Any other refusal is told."""
-    lists.kube.refuses["LIST", "Gateway"] = ApiError(404, "NotFound", "no such kind")
-    assert await lists.relist.compare(GATEWAYS) == 0
-    lists.kube.refuses["LIST", "Gateway"] = ApiError(403, "Forbidden", "no")
-    with pytest.raises(ApiError):
-        await lists.relist.compare(GATEWAYS)
-
-
-async def test_load_tries_again_until_the_api_server_answers(lists: Lists) -> None:
-    """Nothing is decided on half of what there is."""
-    lists.kube.hold(PODS, obj("a"))
-    lists.kube.refuses["LIST", "Pod"] = ApiError(503, "Unavailable", "starting")
-    lists.pause = lists.kube.refuses.clear
-    await lists.relist.load()
-    assert lists.marks.store.get(PODS, ("ml", "a")) is not None
