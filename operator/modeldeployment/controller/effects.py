@@ -5,31 +5,32 @@ Only what the stored status implies is done, so whoever comes after a crash does
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
+
+import pydantic
 
 from modeldeployment.api import names
 from modeldeployment.api.base import JSON
+from modeldeployment.api.modeldeployment import ModelDeploymentSpec
 from modeldeployment.api.modelrevision import ModelRevisionSpec, Stage
 from modeldeployment.api.status import ModelDeploymentStatus
 from modeldeployment.controller.entry import Entry
 from modeldeployment.controller.kube import ApiError, Kube
-from modeldeployment.controller.observing import revision_specs
 from modeldeployment.controller.resources import (
     DEPLOYMENTS,
     HTTP_ROUTES,
+    MODEL_DEPLOYMENTS,
     MODEL_REVISIONS,
     SERVICES,
     Resource,
 )
-from modeldeployment.controller.store import Store, key_of
+from modeldeployment.controller.store import Key, Store, key_of
 from modeldeployment.decision.decide import wanted_weights
 from modeldeployment.serving import children
 from modeldeployment.serving.desired import pods_wanted
-from modeldeployment.serving.drift import differs, edited_by, lacks
+from modeldeployment.serving.drift import differs, edited_by, labelled_by, lacks
 from modeldeployment.traffic import gateway
 
-_LOG = logging.getLogger(__name__)
 REVISIONS_KEPT = 10
 """Archived and quarantined revisions that stay; older ones are deleted."""
 
@@ -41,6 +42,8 @@ class Effects:
 
     def __init__(self, store: Store, kube: Kube) -> None:
         self._store, self._kube = store, kube
+        self._contents: dict[Key, tuple[str, dict[str, ModelRevisionSpec]]] = {}
+        """Model → its uid, and what the revisions with a part serve: a ModelRevision may be deleted."""
 
     async def apply(self, entry: Entry, conflict: str, tell: Told) -> None:
         """Brings the children of one model to its status. The route first: taking traffic away must not wait.
@@ -53,77 +56,154 @@ class Effects:
         Raises:
             ApiError: the API server refused something; the rest was still tried.
         """
+        spec = entry.spec
+        if spec is None:
+            return  # of what does not parse nothing is known to be too much
         for resource in (HTTP_ROUTES, SERVICES, MODEL_REVISIONS):
-            entry.made.update((resource, key_of(child)[1]) for child in self._store.children(resource, entry.key))
-        specs = revision_specs(entry.key, self._store)
-        if entry.content is not None and _has_role(entry.status, entry.target.name):
-            specs.setdefault(entry.target.name, entry.content)
+            entry.made.update((resource, key_of(child)[1]) for child in self._own(entry, resource))
         failures = []
-        # A conflict keeps a route from being made; one that is there must still be able to take traffic away.
-        if entry.status.stable and (not conflict or self._store.get(HTTP_ROUTES, entry.key) is not None):
-            failures += await _try(self._route(entry, tell))
-        wanted = pods_wanted(entry.spec, entry.status) if entry.spec else {}
-        for revision, spec in specs.items():
-            failures += await _try(self._revision(entry, revision, spec, wanted, tell))
+        if entry.status.stable:
+            failures += await _try(self._route(entry, spec, conflict, tell))
+        wanted = pods_wanted(spec, entry.status)
+        contents, unread = self._read(entry, wanted)
+        for revision, content in contents.items():
+            failures += await _try(self._revision(entry, revision, content, wanted, tell))
         failures += await _try(self._prune(entry, wanted))
+        failures += unread
         if failures:
             raise failures[0]
 
-    async def _route(self, entry: Entry, tell: Told) -> None:
-        assert entry.spec is not None  # a status exists only for a spec that parsed
-        live = self._store.get(HTTP_ROUTES, entry.key)
-        weights = wanted_weights(entry.status)
-        body = gateway.render(entry.owner, entry.spec, weights)
+    def _read(
+        self, entry: Entry, wanted: Mapping[str, int | None]
+    ) -> tuple[dict[str, ModelRevisionSpec | None], list[ApiError]]:
+        """Every revision that is there or has a part → what it serves; None where nobody can tell.
+
+        One that cannot be read (a newer operator made it) stops no other; where it has a part, that is a failure.
+        """
+        contents: dict[str, ModelRevisionSpec | None] = {}
+        unread = []
+        uid, known = self._contents.get(entry.key, ("", {}))
+        if uid != entry.owner.uid:
+            known = {}
+        if entry.content is not None and entry.target.name in wanted:
+            known = {**known, entry.target.name: entry.content}
+        for obj in self._own(entry, MODEL_REVISIONS):
+            name = key_of(obj)[1]
+            try:
+                contents[name] = self._store.parsed(MODEL_REVISIONS, obj, ModelRevisionSpec.model_validate)
+            except pydantic.ValidationError as error:
+                contents[name] = known.get(name)
+                if name in wanted and name not in known:
+                    unread.append(_unreadable(name, error))
+        contents |= {name: known.get(name) for name in wanted if name not in contents}
+        self._remember(entry, {name: content for name in wanted if (content := contents[name]) is not None})
+        return contents, unread
+
+    def _remember(self, entry: Entry, contents: dict[str, ModelRevisionSpec]) -> None:
+        models = self._store.all(MODEL_DEPLOYMENTS)
+        if len(self._contents) > 2 * len(models) + 1:  # half of them are of models that are gone
+            self._contents = {key: known for key, known in self._contents.items() if key in models}
+        self._contents[entry.key] = entry.owner.uid, contents
+
+    async def _route(self, entry: Entry, spec: ModelDeploymentSpec, conflict: str, tell: Told) -> None:
+        """The route. A conflict keeps it from being made; one that is there must still be able to move shares."""
+        name = entry.key[1]
+        live = self._live(entry, HTTP_ROUTES, name)
+        body = gateway.render(entry.owner, spec, wanted_weights(entry.status))
         if live is None:
-            await self._create(entry, HTTP_ROUTES, body, tell)
+            if not conflict:
+                await self._create(entry, HTTP_ROUTES, body, tell)
             return
-        if not differs(body["spec"], live["spec"]) and _parents(body) == _parents(live):
+        if conflict:
+            body = gateway.shares_only(body, live)
+        change = children.mended(live, entry.owner, body["metadata"]["labels"])
+        lacks_something = differs(body["spec"], live["spec"]) or _parents(body) != _parents(live)
+        as_wanted = gateway.same(body, live) or entry.as_wanted.get(name) == live["metadata"]["resourceVersion"]
+        if as_wanted and not lacks_something and change is None:
             return
-        if who := edited_by(live, "rules"):
-            tell("ChildRestored", f"HTTPRoute {entry.key[1]} was edited by {who}: put right")
-        self._store.put(HTTP_ROUTES, await self._kube.apply(HTTP_ROUTES, body))
+        put = await self._kube.apply(HTTP_ROUTES, body)
+        who = next((who for part in ("rules", "hostnames", "parentRefs") if (who := edited_by(live, part))), "")
+        if change is not None or (who and put["spec"] != live["spec"]):
+            _tell_restored(tell, HTTP_ROUTES, live, change or {}, who)
+        # What is still there is the API server's own, by a default that we do not know: once is enough.
+        entry.as_wanted[name] = put["metadata"]["resourceVersion"]
+        self._store.put(HTTP_ROUTES, put)
 
     async def _revision(
         self,
         entry: Entry,
         revision: str,
-        spec: ModelRevisionSpec,
+        spec: ModelRevisionSpec | None,
         wanted: Mapping[str, int | None],
         tell: Told,
     ) -> None:
-        key = (entry.key[0], revision)
-        if self._store.get(MODEL_REVISIONS, key) is None and revision in wanted:
-            await self._create(entry, MODEL_REVISIONS, children.model_revision(entry.owner, revision, spec), tell)
-        if revision in wanted:
+        if spec is None or revision not in wanted:
+            await self._idle(entry, revision, spec, wanted.get(revision, 0), tell)
+        else:
+            body = children.model_revision(entry.owner, revision, spec)
+            live = self._live(entry, MODEL_REVISIONS, revision)
+            if live is None:
+                await self._create(entry, MODEL_REVISIONS, body, tell)
+            else:
+                await self._mended(entry, MODEL_REVISIONS, live, body["metadata"]["labels"], tell)
             await self._service(entry, revision, spec, tell)
             await self._deployment(entry, revision, spec, wanted[revision], tell)
-        else:
-            await self._scale(entry, revision, 0)
         await self._stage(entry, revision)
 
+    async def _idle(
+        self, entry: Entry, revision: str, spec: ModelRevisionSpec | None, replicas: int | None, tell: Told
+    ) -> None:
+        """A revision without a part, or one of which only the name is known: nothing is made."""
+        labels = children.labels(entry.owner, revision, spec.model.version if spec else None)
+        for resource in (MODEL_REVISIONS, SERVICES, DEPLOYMENTS):
+            live = self._mine(entry, resource, revision)
+            if live is not None:
+                await self._mended(entry, resource, live, labels, tell)
+        if replicas is not None:
+            await self._scale(entry, revision, replicas)
+
+    async def _mended(
+        self, entry: Entry, resource: Resource, live: JSON, labels: Mapping[str, str], tell: Told
+    ) -> JSON | None:
+        """The child with its labels and its owner, without which it is found by nobody; None if it is gone."""
+        change = children.mended(live, entry.owner, labels)
+        if change is None:
+            return live
+        name = live["metadata"]["name"]
+        put = await self._put(resource, live, self._kube.merge(resource, entry.key[0], name, {"metadata": change}))
+        if put is not None:
+            _tell_restored(tell, resource, live, change, "")
+        return put
+
     async def _service(self, entry: Entry, revision: str, spec: ModelRevisionSpec, tell: Told) -> None:
-        live = self._store.get(SERVICES, (entry.key[0], revision))
+        live = self._live(entry, SERVICES, revision)
         body = children.service(entry.owner, revision, spec)
         if live is None:
             await self._create(entry, SERVICES, body, tell)
+            return
+        live = await self._mended(entry, SERVICES, live, body["metadata"]["labels"], tell)
+        if live is None:
             return
         # A key more in the selector leaves the Service without endpoints, so there nothing may be added.
         selects = live["spec"].get("selector") == body["spec"]["selector"]
         if selects and not differs(body["spec"], live["spec"]):
             return
-        who = edited_by(live) or "somebody"
-        tell("ChildRestored", f"Service {revision} was edited by {who}: put right")
         change = [{"op": "add", "path": f"/spec/{key}", "value": body["spec"][key]} for key in ("selector", "ports")]
-        self._store.put(SERVICES, await self._kube.json_patch(SERVICES, entry.key[0], revision, change))
+        if await self._put(SERVICES, live, self._kube.json_patch(SERVICES, entry.key[0], revision, change)):
+            _tell_restored(tell, SERVICES, live, {}, edited_by(live))
 
     async def _deployment(
         self, entry: Entry, revision: str, spec: ModelRevisionSpec, replicas: int | None, tell: Told
     ) -> None:
-        live = self._store.get(DEPLOYMENTS, (entry.key[0], revision))
+        live = self._live(entry, DEPLOYMENTS, revision)
         if live is None:
             count = replicas if replicas is not None else (entry.spec.serving.replicas if entry.spec else 1)
             body = children.deployment(entry.owner, revision, spec, count)
             await self._create(entry, DEPLOYMENTS, body, tell, was_there=_served(entry.status, revision))
+            return
+        labels = children.labels(entry.owner, revision, spec.model.version)
+        live = await self._mended(entry, DEPLOYMENTS, live, labels, tell)
+        if live is None:
             return
         await self._template(entry, revision, spec, live, tell)
         if replicas is not None:
@@ -138,16 +218,17 @@ class Effects:
         if not who:
             return
         change = [{"op": "replace", "path": "/spec/template", "value": template}]
-        put = await self._kube.json_patch(DEPLOYMENTS, entry.key[0], revision, change)
+        put = await self._put(DEPLOYMENTS, live, self._kube.json_patch(DEPLOYMENTS, entry.key[0], revision, change))
+        if put is None:
+            return
         if put["spec"]["template"] != live["spec"]["template"]:
-            tell("ChildRestored", f"Deployment {revision} was edited by {who}: put right")
+            _tell_restored(tell, DEPLOYMENTS, live, {}, who)
         # Whoever applies the same values owns them too, and the API server may drop some: once is enough.
         entry.as_wanted[revision] = put["metadata"]["resourceVersion"]
-        self._store.put(DEPLOYMENTS, put)
 
     async def _scale(self, entry: Entry, revision: str, replicas: int) -> None:
         """Asks for a number of pods once. Whoever changes it after that (a person, an autoscaler) is left alone."""
-        live = self._store.get(DEPLOYMENTS, (entry.key[0], revision))
+        live = self._mine(entry, DEPLOYMENTS, revision)
         if live is None:
             return
         asked = (live["metadata"].get("annotations") or {}).get(names.ANNOTATION_REPLICAS)
@@ -159,32 +240,38 @@ class Effects:
             "metadata": {"annotations": {names.ANNOTATION_REPLICAS: str(replicas)}},
             "spec": {"replicas": replicas},
         }
-        self._store.put(DEPLOYMENTS, await self._kube.merge(DEPLOYMENTS, entry.key[0], revision, change))
+        await self._put(DEPLOYMENTS, live, self._kube.merge(DEPLOYMENTS, entry.key[0], revision, change))
 
     async def _stage(self, entry: Entry, revision: str) -> None:
-        live = self._store.get(MODEL_REVISIONS, (entry.key[0], revision))
+        live = self._mine(entry, MODEL_REVISIONS, revision)
         if live is None:
             return
         stage = stage_of(entry.status, revision)
         if (live.get("status") or {}).get("stage") == stage:
             return
         status = {**(live.get("status") or {}), "stage": stage.value}
-        self._store.put(MODEL_REVISIONS, await self._kube.put_status(MODEL_REVISIONS, live, status))
+        await self._put(MODEL_REVISIONS, live, self._kube.put_status(MODEL_REVISIONS, live, status))
 
     async def _prune(self, entry: Entry, wanted: Mapping[str, int | None]) -> None:
-        """Deletes the oldest revisions that have no part any more."""
-        idle = [
-            obj
-            for obj in self._store.children(MODEL_REVISIONS, entry.key)
-            if obj["metadata"]["name"] not in wanted and obj["metadata"]["name"] != entry.target.name
-        ]
+        """Deletes the oldest revisions that have no part any more, and what was left of others."""
+        kept = {*wanted, entry.target.name}
+        idle = [obj for obj in self._own(entry, MODEL_REVISIONS) if obj["metadata"]["name"] not in kept]
         idle.sort(key=lambda obj: str(obj["metadata"]["creationTimestamp"]))
-        for obj in idle[: max(0, len(idle) - REVISIONS_KEPT)]:
-            name = obj["metadata"]["name"]
+        old = [obj["metadata"]["name"] for obj in idle[: max(0, len(idle) - REVISIONS_KEPT)]]
+        left = {
+            name
+            for resource in (DEPLOYMENTS, SERVICES)
+            for obj in self._own(entry, resource)
+            if (name := obj["metadata"]["name"]) not in kept
+            and self._store.get(MODEL_REVISIONS, (entry.key[0], name)) is None
+        }
+        for name in (*old, *sorted(left)):
             for resource in (DEPLOYMENTS, SERVICES, MODEL_REVISIONS):
-                if self._store.get(resource, (entry.key[0], name)) is not None:
+                live = self._mine(entry, resource, name)
+                if live is not None:
                     await self._kube.delete(resource, entry.key[0], name)
                     entry.made.discard((resource, name))
+                    self._store.remove(resource, live)
             entry.as_wanted.pop(name, None)
 
     async def _create(
@@ -192,21 +279,50 @@ class Effects:
     ) -> None:
         """Makes a child. One that was there before was deleted by somebody, and that is told."""
         name = body["metadata"]["name"]
-        if was_there or (resource, name) in entry.made:
-            tell("ChildRestored", f"{resource.kind} {name} was deleted by somebody: made anew")
         try:
             made = await self._kube.create(resource, body)
         except ApiError as error:
             if error.status != 409:
                 raise
-            # The watch has not shown it yet; or it is there and is somebody else's.
+            # The watch has not shown it yet, or has lost it with its label; or it is somebody else's.
             made = await self._kube.get(resource, body["metadata"]["namespace"], name)
-            if not _ours(made, body):
-                raise ApiError(
-                    409, "NotOurs", f"{resource.kind} {name} exists and belongs to somebody else: delete or rename it"
-                ) from error
+            if not children.is_ours(made, entry.owner):
+                raise _not_ours(entry, resource, made) from error
+            self._store.put(resource, made)
+            await self._mended(entry, resource, made, body["metadata"]["labels"], tell)
+        else:
+            self._store.put(resource, made)
+            if was_there or (resource, name) in entry.made:
+                tell("ChildRestored", f"{resource.kind} {name} was deleted by somebody: made anew")
         entry.made.add((resource, name))
-        self._store.put(resource, made)
+
+    async def _put(self, resource: Resource, live: JSON, write: Awaitable[JSON]) -> JSON | None:
+        """What a write to a child answered, in the store. None: it is gone, unseen; its model is marked for that."""
+        try:
+            put = await write
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self._store.remove(resource, live)
+            return None
+        self._store.put(resource, put)
+        return put
+
+    def _own(self, entry: Entry, resource: Resource) -> list[JSON]:
+        """The model's children of a kind, without those that only have its labels."""
+        return [obj for obj in self._store.children(resource, entry.key) if children.is_ours(obj, entry.owner)]
+
+    def _mine(self, entry: Entry, resource: Resource, name: str) -> JSON | None:
+        """A child, if it is there and the model's."""
+        live = self._store.get(resource, (entry.key[0], name))
+        return live if live is not None and children.is_ours(live, entry.owner) else None
+
+    def _live(self, entry: Entry, resource: Resource, name: str) -> JSON | None:
+        """A child that must be the model's, if it is there. Raises ApiError where somebody else has its name."""
+        live = self._store.get(resource, (entry.key[0], name))
+        if live is not None and not children.is_ours(live, entry.owner):
+            raise _not_ours(entry, resource, live)
+        return live
 
 
 def stage_of(status: ModelDeploymentStatus, revision: str) -> Stage:
@@ -220,10 +336,6 @@ def stage_of(status: ModelDeploymentStatus, revision: str) -> Stage:
     return Stage.ARCHIVED
 
 
-def _has_role(status: ModelDeploymentStatus, revision: str) -> bool:
-    return _served(status, revision) or (status.canary is not None and status.canary.revision == revision)
-
-
 def _served(status: ModelDeploymentStatus, revision: str) -> bool:
     roles = (status.stable, status.previous)
     return any(role is not None and role.revision == revision for role in roles)
@@ -234,9 +346,30 @@ def _parents(route: JSON) -> list[tuple[str | None, ...]]:
     return [(ref.get("namespace"), ref["name"], ref.get("sectionName")) for ref in refs]
 
 
-def _ours(made: JSON, body: JSON) -> bool:
-    owner = body["metadata"]["ownerReferences"][0]["uid"]
-    return any(o["uid"] == owner for o in made["metadata"].get("ownerReferences", ()))
+def _not_ours(entry: Entry, resource: Resource, live: JSON) -> ApiError:
+    what = f"{resource.kind} {live['metadata']['name']} exists and belongs to"
+    references = live["metadata"].get("ownerReferences") or ()
+    if any((r["kind"], r["name"]) == ("ModelDeployment", entry.key[1]) for r in references):
+        why = f"{what} the ModelDeployment that had this name before: it is made anew once it is collected"
+    else:
+        why = f"{what} somebody else: delete or rename it"
+    return ApiError(409, "NotOurs", why)
+
+
+def _unreadable(revision: str, error: pydantic.ValidationError) -> ApiError:
+    first = error.errors()[0]
+    where = f"spec.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return ApiError(422, "Unreadable", f"ModelRevision {revision} cannot be read by this operator: {where}")
+
+
+def _tell_restored(tell: Told, resource: Resource, live: JSON, change: JSON, who: str) -> None:
+    """Who edited a child. `change`: what its metadata lacked."""
+    child = f"{resource.kind} {live['metadata']['name']}"
+    if change and not live["metadata"].get("ownerReferences"):
+        tell("ChildRestored", f"{child} had no owner any more: adopted")
+        return
+    who = who or labelled_by(live, change.get("labels", ())) or "somebody"
+    tell("ChildRestored", f"{child} was edited by {who}: put right")
 
 
 async def _try(effect: Awaitable[None]) -> list[ApiError]:

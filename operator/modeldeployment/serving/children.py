@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from modeldeployment.api import names
@@ -25,14 +26,45 @@ def revision_of(owner: str, spec: ModelDeploymentSpec) -> tuple[str, ModelRevisi
     return revision_name(owner, revision), revision
 
 
-def labels(owner: Owner, revision: str, version: str) -> dict[str, str]:
-    """Labels of every child of a revision."""
+def labels(owner: Owner, revision: str, version: str | None) -> dict[str, str]:
+    """Labels of every child of a revision; without the version where that is not known."""
+    known = {names.LABEL_VERSION: version.replace("+", "_")} if version is not None else {}
     return {
         names.LABEL_MANAGED_BY: names.MANAGED_BY,
         names.LABEL_NAME: owner.name,
         names.LABEL_REVISION: revision,
-        names.LABEL_VERSION: version.replace("+", "_"),
+        **known,
     }
+
+
+def is_ours(obj: JSON, owner: Owner) -> bool:
+    """Whether a child belongs to this very ModelDeployment, not to one that had its name before, nor to a stranger.
+
+    One without any owner, but with our labels, was orphaned (`kubectl delete --cascade=orphan`): ours to adopt.
+    """
+    references = obj["metadata"].get("ownerReferences") or ()
+    if references:
+        mine = any(reference["uid"] == owner.uid for reference in references)
+        return mine and not any(r.get("controller") and r["uid"] != owner.uid for r in references)
+    theirs = obj["metadata"].get("labels") or {}
+    return (
+        theirs.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
+        and theirs.get(names.LABEL_NAME, owner.name) == owner.name
+    )
+
+
+def mended(obj: JSON, owner: Owner, wanted: Mapping[str, str]) -> JSON | None:
+    """A merge patch of a child's metadata that gives it its labels and its owner back; None if it has them.
+
+    Labels and owners of others stay.
+    """
+    theirs = obj["metadata"].get("labels") or {}
+    labels_ = {key: value for key, value in wanted.items() if theirs.get(key) != value}
+    references = obj["metadata"].get("ownerReferences") or []
+    change: JSON = {"labels": labels_} if labels_ else {}
+    if owner.reference() not in references:
+        change["ownerReferences"] = [r for r in references if r["uid"] != owner.uid] + [owner.reference()]
+    return change or None
 
 
 def _metadata(owner: Owner, name: str, revision: str, version: str) -> JSON:

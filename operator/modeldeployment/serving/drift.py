@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from modeldeployment.api import names
@@ -24,6 +25,16 @@ def edited_by(obj: JSON, *path: str) -> str:
         for part in path:
             node = node.get(f"f:{part}") if isinstance(node, dict) else None
         if _content(node):
+            return str(entry.get("manager", "somebody"))
+    return ""
+
+
+def labelled_by(obj: JSON, keys: Iterable[str]) -> str:
+    """Name of a foreign field manager that wrote one of these labels; "" if none did. A deletion leaves no name."""
+    wanted = {f"f:{key}" for key in keys}
+    for entry in obj["metadata"].get("managedFields", ()):
+        fields = entry.get("fieldsV1", {}).get("f:metadata", {}).get("f:labels", {})
+        if entry.get("manager") not in _OURS and not wanted.isdisjoint(fields):
             return str(entry.get("manager", "somebody"))
     return ""
 

@@ -66,6 +66,45 @@ def render(owner: Owner, spec: ModelDeploymentSpec, weights: Mapping[str, int]) 
     }
 
 
+def shares_only(body: JSON, live: JSON) -> JSON:
+    """The wanted route as far as it only moves shares: Gateways, host names and paths stay as they are.
+
+    For a model whose spec claims what another has: it may take traffic away from its own canary, and nothing else.
+    """
+    wanted, has = body["spec"], live["spec"]
+    (rule,) = wanted["rules"]
+    kept = {"parentRefs": has.get("parentRefs") or [], "hostnames": has.get("hostnames") or []}
+    matches = (has.get("rules") or [{}])[0].get("matches")
+    paths = {"matches": matches} if matches else {}
+    return {**body, "spec": {**wanted, **kept, "rules": [{**paths, "backendRefs": rule["backendRefs"]}]}}
+
+
+def same(wanted: JSON, live: JSON) -> bool:
+    """Whether a route sends what is wanted where it is wanted, and nothing is added to it.
+
+    A redirect, a filter, another match move traffic too, so what the API server fills in is all that may be there.
+    """
+    return _settled(wanted["spec"]) == _settled(live["spec"])
+
+
+def _settled(spec: JSON) -> JSON:
+    """What a router acts on, with the API server's defaults written out."""
+    return {
+        "parentRefs": [
+            {"group": "gateway.networking.k8s.io", "kind": "Gateway", **ref} for ref in spec.get("parentRefs") or ()
+        ],
+        "hostnames": spec.get("hostnames") or [],
+        "rules": [_settled_rule(rule) for rule in spec.get("rules") or ()],
+    }
+
+
+def _settled_rule(rule: JSON) -> JSON:
+    every = {"type": "PathPrefix", "value": "/"}
+    matches = [{**match, "path": {**every, **match.get("path", {})}} for match in rule.get("matches") or [{}]]
+    backends = [{"group": "", "kind": "Service", "weight": 1, **ref} for ref in rule.get("backendRefs") or ()]
+    return {**{k: v for k, v in rule.items() if v not in ([], {}, None)}, "matches": matches, "backendRefs": backends}
+
+
 def observe(
     namespace: str,
     spec: ModelDeploymentSpec,

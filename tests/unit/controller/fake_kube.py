@@ -61,31 +61,46 @@ class FakeKube(Kube):
         return self.hold(resource, body)
 
     async def apply(self, resource: Resource, body: JSON, manager: str = names.FIELD_MANAGER) -> JSON:
-        """Forced apply: the spec is as the body says, and nobody else owns it any more."""
+        """Forced apply: what the body says is so, and is the operator's."""
         self._record("APPLY", resource, body["metadata"]["name"])
-        known = self.objects.get(resource, {}).get(key_of(body), {"metadata": {}})
-        metadata = {**known["metadata"], **body["metadata"], "managedFields": []}
-        return self.hold(resource, {**known, **body, "metadata": metadata})
+        known = self.objects.get(resource, {}).get(key_of(body))
+        if known is None:
+            return self.hold(resource, body)
+        obj = _merged(known, {**body, "spec": {**known["spec"], **body["spec"]}})
+        ours = body["metadata"]["ownerReferences"]
+        theirs = known["metadata"].get("ownerReferences", ())
+        obj["metadata"]["ownerReferences"] = [r for r in theirs if r["uid"] not in {o["uid"] for o in ours}] + ours
+        obj["spec"] = copy.deepcopy({**known["spec"], **body["spec"]})
+        return self._replaced(resource, known, obj)
 
     async def merge(self, resource: Resource, namespace: str, name: str, body: JSON) -> JSON:
         """Merge patch of maps."""
         self._record("MERGE", resource, name)
-        return self.hold(resource, _merged(self._found(resource, (namespace, name)), body))
+        known = self._found(resource, (namespace, name))
+        return self._replaced(resource, known, _merged(known, body))
 
     async def json_patch(self, resource: Resource, namespace: str, name: str, operations: list[JSON]) -> JSON:
-        """Replacements; what was somebody else's is the operator's again. No change is no new version."""
+        """Replacements."""
         self._record("PATCH", resource, name)
-        obj = self._found(resource, (namespace, name))
-        before = copy.deepcopy(obj)
+        known = self._found(resource, (namespace, name))
+        obj = copy.deepcopy(known)
         for operation in operations:
             *parents, last = operation["path"].strip("/").split("/")
             node: Any = obj
             for part in parents:
                 node = node[part]
             node[last] = copy.deepcopy(operation["value"])
+        return self._replaced(resource, known, obj)
+
+    def _replaced(self, resource: Resource, before: JSON, obj: JSON) -> JSON:
+        """What changed in the spec is the operator's now, the rest whose it was. No change is no new version."""
         if obj == before:
-            return before
-        obj["metadata"]["managedFields"] = []
+            return copy.deepcopy(before)
+        was, now = before.get("spec", {}), obj.get("spec", {})
+        changed = {f"f:{key}" for key in was.keys() | now.keys() if was.get(key) != now.get(key)}
+        for entry in obj["metadata"].get("managedFields", ()):
+            fields = entry["fieldsV1"]
+            fields["f:spec"] = {key: value for key, value in fields.get("f:spec", {}).items() if key not in changed}
         return self.hold(resource, obj)
 
     async def put_status(self, resource: Resource, obj: JSON, status: JSON) -> JSON:
@@ -119,7 +134,10 @@ class FakeKube(Kube):
 def _merged(obj: JSON, patch: JSON) -> JSON:
     out = copy.deepcopy(obj)
     for key, value in patch.items():
-        out[key] = _merged(out.get(key) or {}, value) if isinstance(value, dict) else value
+        if value is None:
+            out.pop(key, None)
+            continue
+        out[key] = _merged(out.get(key) or {}, value) if isinstance(value, dict) else copy.deepcopy(value)
     return out
 
 

@@ -211,3 +211,57 @@ def test_same_revision(overrides: dict[str, Any]) -> None:
 def test_another_revision(overrides: dict[str, Any]) -> None:
     """What is served changed: another revision, another rollout."""
     assert revision(overrides)[0] != revision()[0]
+
+
+# --- whose a child is -------------------------------------------------------------------------------------------
+
+_OURS = OWNER.reference()
+_THEIRS = {"kind": "Helm", "name": "x", "uid": "uid-2", "controller": True}
+_LABELS = children.labels(OWNER, "fraud-a", "1+2")
+_NOBODY: dict[str, str] = {}
+_OWNED: dict[str, tuple[list[JSON], dict[str, str], bool]] = {
+    "ours": ([_OURS], _LABELS, True),
+    "ours without labels": ([_OURS], _NOBODY, True),
+    "ours and an owner that does not control it": ([{**_THEIRS, "controller": False}, _OURS], _LABELS, True),
+    "another controller beside us": ([_THEIRS, {**_OURS, "controller": False}], _LABELS, False),
+    "somebody else's with our labels": ([_THEIRS], _LABELS, False),
+    "an owner that does not control it": ([{**_THEIRS, "controller": False}], _LABELS, False),
+    "a predecessor's": ([{**_OURS, "uid": "uid-0"}], _LABELS, False),
+    "an orphan": ([], _LABELS, True),
+    "an orphan that lost its name": ([], {names.LABEL_MANAGED_BY: names.MANAGED_BY}, True),
+    "an orphan of another model": ([], {**_LABELS, names.LABEL_NAME: "other"}, False),
+    "a stranger": ([], {"app": "x"}, False),
+    "nobody's": ([], _NOBODY, False),
+}
+
+
+@pytest.mark.parametrize(("references", "labels", "ours"), _OWNED.values(), ids=_OWNED)
+def test_is_ours(references: list[JSON], labels: dict[str, str], ours: bool) -> None:
+    """By the owner's uid; by the labels only where there is no owner at all."""
+    assert children.is_ours({"metadata": {"ownerReferences": references, "labels": labels}}, OWNER) is ours
+
+
+_MENDED: dict[str, tuple[JSON, JSON | None]] = {
+    "all there": ({"labels": {**_LABELS, "team": "risk"}, "ownerReferences": [_OURS]}, None),
+    "no labels": ({"ownerReferences": [_OURS]}, {"labels": _LABELS}),
+    "another version": (
+        {"labels": {**_LABELS, names.LABEL_VERSION: "9"}, "ownerReferences": [_OURS]},
+        {"labels": {names.LABEL_VERSION: "1_2"}},
+    ),
+    "no owner": ({"labels": _LABELS}, {"ownerReferences": [_OURS]}),
+    "owners of others stay": (
+        {"labels": _LABELS, "ownerReferences": [_THEIRS, {**_OURS, "controller": False}]},
+        {"ownerReferences": [_THEIRS, _OURS]},
+    ),
+}
+
+
+@pytest.mark.parametrize(("metadata", "patch"), _MENDED.values(), ids=_MENDED)
+def test_mended(metadata: JSON, patch: JSON | None) -> None:
+    """A patch of what is missing and nothing else."""
+    assert children.mended({"metadata": metadata}, OWNER, _LABELS) == patch
+
+
+def test_labels_without_a_version() -> None:
+    """Where nobody knows it, what the label says stays."""
+    assert names.LABEL_VERSION not in children.labels(OWNER, "fraud-a", None)

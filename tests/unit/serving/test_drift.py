@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modeldeployment.api import names
-from modeldeployment.serving.drift import differs, edited_by
+from modeldeployment.serving.drift import differs, edited_by, labelled_by
 
 OURS = names.FIELD_MANAGER
 RESTARTED: dict[str, Any] = {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}}
@@ -65,6 +65,27 @@ _CASES: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
 def test_edited_by(obj: dict[str, Any], path: tuple[str, ...], who: str) -> None:
     """Who owns a part of the child that is the operator's; restarts, scaling and status are no edits."""
     assert edited_by(obj, *path) == who
+
+
+def labelled(manager: str) -> dict[str, Any]:
+    """An object of which somebody wrote the label `a`."""
+    fields: dict[str, Any] = {"f:metadata": {"f:labels": {".": {}, "f:a": {}}}}
+    return {"metadata": {"managedFields": [{"manager": manager, "fieldsV1": fields}]}}
+
+
+_LABELLED: dict[str, tuple[dict[str, Any], list[str], str]] = {
+    "somebody": (labelled("kubectl-label"), ["a"], "kubectl-label"),
+    "the operator": (labelled(OURS), ["a"], ""),
+    "another label": (labelled("kubectl-label"), ["b"], ""),
+    "no label": (labelled("kubectl-label"), [], ""),
+    "no managedFields": ({"metadata": {}}, ["a"], ""),
+}
+
+
+@pytest.mark.parametrize(("obj", "keys", "who"), _LABELLED.values(), ids=_LABELLED)
+def test_labelled_by(obj: dict[str, Any], keys: list[str], who: str) -> None:
+    """Who wrote a label that is the operator's."""
+    assert labelled_by(obj, keys) == who
 
 
 _DIFFERENCES: dict[str, tuple[Any, Any, bool]] = {

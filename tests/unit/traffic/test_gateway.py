@@ -111,6 +111,57 @@ def test_host_names_taken_out_of_the_spec_are_taken_out_of_the_route() -> None:
     assert differs(without, live) and not differs(without, {k: v for k, v in without.items() if k != "hostnames"})
 
 
+# --- against what is there --------------------------------------------------------------------------------------
+
+_PATH = {"type": "PathPrefix", "value": "/"}
+_BACKENDS: list[JSON] = [{"name": "fraud-a", "port": 80, "weight": 90}, {"name": "fraud-b", "port": 80, "weight": 10}]
+_LIVE: dict[str, tuple[JSON, bool]] = {
+    "as rendered": ({}, True),
+    "no defaults written out": ({"rules": [{"backendRefs": _BACKENDS}], "parentRefs": [PUBLIC]}, True),
+    "empty lists": ({"rules": [{"backendRefs": _BACKENDS, "filters": [], "matches": []}]}, True),
+    "half a path": ({"rules": [{"backendRefs": _BACKENDS, "matches": [{"path": {"value": "/"}}]}]}, True),
+    "another field, which is no routing": ({"useDefaultGateways": "None"}, True),
+    "a filter": ({"rules": [{"backendRefs": _BACKENDS, "filters": [{"type": "RequestRedirect"}]}]}, False),
+    "a match on a header": (
+        {"rules": [{"backendRefs": _BACKENDS, "matches": [{"path": _PATH, "headers": [{"name": "x"}]}]}]},
+        False,
+    ),
+    "a filter of one backend": ({"rules": [{"backendRefs": [{**_BACKENDS[0], "filters": [1]}, _BACKENDS[1]]}]}, False),
+    "another weight": ({"rules": [{"backendRefs": [_BACKENDS[0], {**_BACKENDS[1], "weight": 11}]}]}, False),
+    "the default weight": ({"rules": [{"backendRefs": [_BACKENDS[0], {"name": "fraud-b", "port": 80}]}]}, False),
+    "a rule more": ({"rules": [{"backendRefs": _BACKENDS}, {"backendRefs": _BACKENDS}]}, False),
+    "no rules": ({"rules": None}, False),
+    "a host name more": ({"hostnames": ["fraud.example.com", "evil.example.com"]}, False),
+    "no host names": ({"hostnames": None}, False),
+    "one listener only": ({"parentRefs": [{**PUBLIC, "sectionName": "http"}]}, False),
+    "another Gateway": ({"parentRefs": [PUBLIC, {"name": "evil"}]}, False),
+}
+
+
+@pytest.mark.parametrize(("change", "same"), _LIVE.values(), ids=_LIVE)
+def test_same(change: JSON, same: bool) -> None:
+    """What the API server fills in is no difference; whatever else moves traffic is."""
+    wanted = gateway.render(OWNER, spec(), WEIGHTS)
+    assert gateway.same(wanted, {**wanted, "spec": {**wanted["spec"], **change}}) is same
+
+
+def test_shares_only() -> None:
+    """Host names, Gateways and paths of the route as it is, whatever the spec says; the shares as wanted."""
+    live = gateway.render(OWNER, spec(), WEIGHTS)
+    other = {f"{GATEWAY}.hostnames": ["x.example.com"], f"{GATEWAY}.pathPrefix": "/x"}
+    shifted = {"fraud-a": 100, "fraud-b": 0}
+    wanted = gateway.render(OWNER, spec({**other, f"{GATEWAY}.parentRefs": [{"name": "theirs"}]}), shifted)
+    assert gateway.shares_only(wanted, live) == gateway.render(OWNER, spec(), shifted)
+
+
+@pytest.mark.parametrize("rules", [None, [], [{"backendRefs": []}]], ids=["none", "empty", "no matches"])
+def test_shares_only_of_a_route_without_matches(rules: list[JSON] | None) -> None:
+    """Every path, as it was."""
+    live = {"spec": {"rules": rules}}
+    kept = gateway.shares_only(gateway.render(OWNER, spec({f"{GATEWAY}.pathPrefix": "/x"}), WEIGHTS), live)["spec"]
+    assert "matches" not in kept["rules"][0] and kept["hostnames"] == kept["parentRefs"] == []
+
+
 # --- observe ----------------------------------------------------------------------------------------------------
 
 REFUSED = ("False", "NotAllowedByListeners", "no listener allows namespace ml")
