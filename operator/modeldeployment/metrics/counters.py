@@ -1,9 +1,11 @@
 """Exact differences of counters, endpoint by endpoint. Pure: snapshots in, whole numbers out.
 
-- A counter that fell was reset: what it shows was counted since. So was one whose container restarted between two
-  scrapes, even if it shows more than before.
+- A counter that fell was reset: what it shows was counted since. When requests fell, the process began anew, and with
+  it all its counters (restarts.py).
 - A counter that was absent in an earlier snapshot in which its endpoint had been scraped starts from zero. So does one
   of a pod that is younger than what is known. Any other starts from its first reading.
+- One address is counted once, by the job that first brought counters of it. Endpoints that have none (a sidecar's, a
+  prober's) hold nothing up and hide nothing, as long as others have some.
 - An endpoint that vanishes keeps what it had, and goes on from there if it comes back.
 - What is absent is never taken for zero, and NaN is absent.
 """
@@ -16,12 +18,8 @@ from typing import Final
 
 from modeldeployment.metrics.identity import Endpoint, pod_of
 from modeldeployment.metrics.planning import Indicator
-
-Slot = Indicator | float
-"""One counter of an endpoint: its requests, its errors, or the bucket with this edge in ms (cumulative)."""
-
-Gains = dict[Slot, int]
-"""What was counted."""
+from modeldeployment.metrics.restarts import NO_STARTS, Process, Starts
+from modeldeployment.metrics.snapshot import Gains, Slot, Snapshot
 
 CREATED_GRAIN: Final = 1.0
 """Kubernetes cuts times to whole seconds: a pod created at 5.9 s says 5 s."""
@@ -34,27 +32,6 @@ FORGET_AFTER: Final = 86_400.0
 
 
 @dataclass(slots=True)
-class Snapshot:
-    """What Prometheus said about one model at one instant.
-
-    Attributes:
-        instant: unix seconds.
-        indicators: whose queries were answered.
-        scrapes: endpoint → when it was scraped last, 0 while its last scrape failed. An endpoint that has readings
-            and is not in here (pushed, or of another store) counts as scraped at the instant.
-        readings: (revision, endpoint) → counters. An endpoint of a pod that was scraped and counted nothing yet is
-            here with no counters.
-        dropped: (revision, endpoint) → counters whose sample was no number.
-    """
-
-    instant: float
-    indicators: frozenset[Indicator]
-    scrapes: dict[Endpoint, float] = field(default_factory=dict)
-    readings: dict[tuple[str, Endpoint], dict[Slot, float]] = field(default_factory=dict)
-    dropped: dict[tuple[str, Endpoint], set[Slot]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
 class Target:
     """One endpoint's counters of one revision.
 
@@ -63,6 +40,7 @@ class Target:
         scrape: when it was scraped last.
         base: scrape that `pending` starts from.
         pending: counted since `base`.
+        process: what is known of its restarts.
         lost: its arm was given up: what it counts until it is read again is of times that nobody compares.
     """
 
@@ -70,6 +48,7 @@ class Target:
     base: float
     values: dict[Slot, float] = field(default_factory=dict)
     pending: Gains = field(default_factory=dict)
+    process: Process = field(default_factory=Process)
     lost: bool = False
 
     @property
@@ -108,11 +87,11 @@ class Counters:
         self,
         snapshot: Snapshot,
         created: Mapping[str, float] | None = None,
-        started: Mapping[str, float] | None = None,
+        starts: Starts = NO_STARTS,
     ) -> dict[str, Gains]:
         """Takes a snapshot in; returns revision → what it counted since the one before, over all its pods.
 
-        created, started: pod → when it was created, and when its container started last (unix seconds).
+        created: pod → when it was created (unix seconds).
         """
         gained: dict[str, Gains] = {}
         for (revision, endpoint), reading in self._in_order(snapshot):
@@ -120,17 +99,21 @@ class Counters:
             target = self._target(revision, endpoint, seen, snapshot, created or {})
             if target is None:
                 continue
-            start = started.get(endpoint[0], 0.0) if started else 0.0
-            if target.scrape < start <= seen:
-                target.values = {}
             renewed = seen > target.scrape and endpoint in snapshot.scrapes
+            scrapes = (target.scrape, seen if renewed else target.scrape)
+            anew = target.process.began_anew(target.values, reading, scrapes, endpoint, starts)
+            if anew:
+                target.values = {}
             target.scrape = max(target.scrape, seen)
             lost, target.lost = target.lost, False
             if lost:
                 target.base = target.scrape
             if reading == target.values:
                 continue
-            gains = self._difference(revision, endpoint, target.values, reading, created or {})
+            if anew:
+                gains = {slot: round(value) for slot, value in reading.items() if value}
+            else:
+                gains = self._difference(revision, endpoint, target.values, reading, created or {})
             # A counter that a scrape did not bring is gone, and begins anew when it is back. Without a scrape of its
             # own (pushed, or a proxy that forgot the cluster) or as NaN it is only silent.
             silent = snapshot.dropped.get((revision, endpoint), ()) if renewed else target.values.keys()
@@ -148,23 +131,22 @@ class Counters:
         Were one enough, a lone canary's counts would always be newer than those of stable's many pods, and an
         incident that both have would look like the canary's (ADR 0003).
         """
-        targets = self.targets.get(revision, {})
-        live = [target.fresh for endpoint, target in targets.items() if endpoint in self._live]
-        return all(live) and any(target.fresh for target in targets.values())
+        counting = self._counting(revision)
+        return all(t.fresh for e, t in counting.items() if e in self._live) and any(t.fresh for t in counting.values())
 
     def take(self, revision: str) -> Taken:
         """Hands out the differences of a revision, and begins new ones."""
         pods: dict[str, Gains] = {}
         edges: dict[str, tuple[float, ...]] = {}
         oldest: float | None = None
+        counting = self._counting(revision)
         for endpoint, target in self.targets.get(revision, {}).items():
-            if target.fresh or target.pending:
+            if target.pending or (target.fresh and endpoint in counting):
                 pod = pod_of(endpoint)
                 oldest = target.base if oldest is None else min(oldest, target.base)
                 _add(pods.setdefault(pod, {}), target.pending)
                 edges[pod] = edges.get(pod) or tuple([s for s in target.values if isinstance(s, float)])
-                target.pending = {}
-                target.base = target.scrape
+            target.base, target.pending = target.scrape, {}
         return Taken(pods, edges, oldest)
 
     def skip(self) -> None:
@@ -191,11 +173,12 @@ class Counters:
             del self._scraped[endpoint]
             for revision, targets in self.targets.items():
                 targets.pop(endpoint, None)
-                self._jobs.pop((revision, *endpoint[:2]), None)
+                if self._jobs.get(address := (revision, *endpoint[:2])) == endpoint[2]:
+                    del self._jobs[address]
 
     def newest(self, revision: str) -> float | None:
         """When the revision was scraped last (unix seconds); None: never."""
-        return max((t.scrape for t in self.targets.get(revision, {}).values() if t.scrape), default=None)
+        return max((t.scrape for t in self._counting(revision).values() if t.scrape), default=None)
 
     def has(self, slot: Indicator, revisions: Iterable[str]) -> bool:
         """Whether some endpoint of these revisions has the counter."""
@@ -213,10 +196,11 @@ class Counters:
         return bool(self.edges(revision))
 
     def _in_order(self, snapshot: Snapshot) -> Iterator[tuple[tuple[str, Endpoint], dict[Slot, float]]]:
-        """Known ones first, new ones by name: which of two jobs comes first must not depend on an answer's order."""
+        """Owners first, others by name: which of two jobs comes first must not depend on an answer's order."""
         new = []
         for key, reading in snapshot.readings.items():
-            if key[1] in self.targets.get(key[0], ()):
+            revision, (pod, instance, job) = key
+            if self._jobs.get((revision, pod, instance)) == job:
                 yield key, reading
             else:
                 new.append(key)
@@ -233,28 +217,49 @@ class Counters:
     ) -> Target | None:
         """The target; None if another job scrapes the same endpoint, whose counters would count twice."""
         targets = self.targets.setdefault(revision, {})
-        target = targets.get(endpoint)
-        if target is not None:
+        target, reading = targets.get(endpoint), snapshot.readings[revision, endpoint]
+        address = (revision, *endpoint[:2])
+        owner = self._jobs.get(address)
+        if owner == endpoint[2] and target is not None:
             return target
-        pod, instance, job = endpoint
-        first = self._jobs.setdefault((revision, pod, instance), job)
-        if first != job:
-            other = targets.get((pod, instance, first))
-            if other is not None and snapshot.instant - other.scrape <= OTHER_JOB_AFTER:
+        if owner is not None and owner != endpoint[2]:
+            rival = (*endpoint[:2], owner)
+            other = targets.get(rival)
+            if not reading or (other is not None and self._goes_on(other, snapshot, (revision, rival))):
                 return None
-            self._jobs[revision, pod, instance] = job
-            targets[endpoint] = Target(seen, seen, dict(snapshot.readings[revision, endpoint]))
+            self._jobs[address] = endpoint[2]
+            target = targets[endpoint] = Target(seen, seen, dict(reading))
             if other is not None:
-                del targets[pod, instance, first]
-                targets[endpoint].base, targets[endpoint].pending = other.base, other.pending
-            return targets[endpoint]
-        targets[endpoint] = Target(0.0, self._base(revision, endpoint, seen, created))
-        return targets[endpoint]
+                del targets[rival]
+                target.base, target.pending = other.base, other.pending
+            return target
+        if reading:
+            self._jobs[address] = endpoint[2]
+            for bare in [e for e, t in targets.items() if e[:2] == endpoint[:2] and e != endpoint and not t.values]:
+                del targets[bare]
+        if target is None:
+            target = targets[endpoint] = Target(0.0, self._base(revision, endpoint, seen, created))
+        return target
+
+    @staticmethod
+    def _goes_on(owner: Target, snapshot: Snapshot, key: tuple[str, Endpoint]) -> bool:
+        """Whether the job that counts an address still does."""
+        counts = bool(owner.values or snapshot.readings.get(key))
+        return counts and snapshot.instant - owner.scrape <= OTHER_JOB_AFTER
+
+    def _counting(self, revision: str) -> Mapping[Endpoint, Target]:
+        """The endpoints that count for the revision, or will; all while there is no telling."""
+        targets = self.targets.get(revision, {})
+        jobs = {e[2] for of in self.targets.values() for e, t in of.items() if t.values}
+        if not jobs:
+            return targets
+        pods = {e[0] for e, t in targets.items() if t.values}
+        return {e: t for e, t in targets.items() if t.values or (e[2] in jobs and e[0] not in pods)}
 
     def _base(self, revision: str, endpoint: Endpoint, seen: float, created: Mapping[str, float]) -> float:
         if endpoint in self._scraped:
             return self._scraped[endpoint][1]
-        if not self._young(revision, endpoint, created):
+        if not self._young(endpoint, created):
             return seen
         return min(seen, created.get(endpoint[0], self._instant))
 
@@ -283,16 +288,14 @@ class Counters:
     def _from_zero(self, slot: Slot, revision: str, endpoint: Endpoint, created: Mapping[str, float]) -> bool:
         """Whether a counter that is new here had counted nothing when its endpoint was scraped before."""
         scraped = self._scraped.get(endpoint)
-        return _indicator(slot) in scraped[0] if scraped else self._young(revision, endpoint, created)
+        return _indicator(slot) in scraped[0] if scraped else self._young(endpoint, created)
 
-    def _young(self, revision: str, endpoint: Endpoint, created: Mapping[str, float]) -> bool:
+    def _young(self, endpoint: Endpoint, created: Mapping[str, float]) -> bool:
         """Whether the endpoint cannot have counted before the first snapshot."""
         born = created.get(endpoint[0])
-        if born is not None:
-            return born + CREATED_GRAIN > self.known_from
-        # A pod that is gone again: its name is new, and it was not there when others were. A proxy of unknown age may
-        # be an old one that is scraped since now, with all it ever counted: that must not count.
-        return endpoint[0].startswith(f"{revision}-") and bool(self._scraped)
+        # One of unknown age (a proxy, a pod that is gone again) may be an old one that is scraped since now, with all
+        # it ever counted: that must not count.
+        return born is not None and born + CREATED_GRAIN > self.known_from
 
     def _remember(self, snapshot: Snapshot) -> None:
         unscraped = {endpoint for _, endpoint in snapshot.readings if endpoint not in snapshot.scrapes}

@@ -8,8 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from modeldeployment.decision.evidence import Delta, Interval
-from modeldeployment.metrics.counters import STUCK_AFTER, Counters, Gains, Snapshot, Taken
+from modeldeployment.metrics.counters import STUCK_AFTER, Counters, Taken
 from modeldeployment.metrics.planning import Indicator
+from modeldeployment.metrics.restarts import starts_of
+from modeldeployment.metrics.snapshot import Gains, Snapshot
 from modeldeployment.metrics.watched import Watched
 from modeldeployment.metrics.windows import Window
 
@@ -39,8 +41,7 @@ class ModelState:
             self.counters.skip()
             self._trial, self._closed = trial, self.instant
         created = {pod: moment.timestamp() for pod, moment in model.pods.items()}
-        started = {pod: moment.timestamp() for pod, moment in model.started.items()}
-        for revision, gains in self.counters.observe(snapshot, created, started).items():
+        for revision, gains in self.counters.observe(snapshot, created, starts_of(model)).items():
             self.count(model, revision, snapshot.instant, gains)
         self.instant = snapshot.instant
         return self._close(model, snapshot)

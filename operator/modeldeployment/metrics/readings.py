@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from modeldeployment.api.serving import SeriesIdentity
 from modeldeployment.metrics.client import Answer
-from modeldeployment.metrics.counters import Slot, Snapshot
 from modeldeployment.metrics.dialects import edge_ms
 from modeldeployment.metrics.identity import LABELS, Endpoint, Owner, Owners, endpoint_of
 from modeldeployment.metrics.planning import Group, Indicator
+from modeldeployment.metrics.snapshot import Slot, Snapshot
 from modeldeployment.metrics.watched import ModelKey
 
 

@@ -15,12 +15,14 @@ from typing import Final
 from modeldeployment.decision.evidence import Interval
 from modeldeployment.metrics.asking import Answers, ask_all
 from modeldeployment.metrics.client import Answer, PrometheusClient
-from modeldeployment.metrics.counters import STUCK_AFTER, Counters, Snapshot
+from modeldeployment.metrics.counters import STUCK_AFTER, Counters
 from modeldeployment.metrics.errors import PrometheusError
 from modeldeployment.metrics.identity import Owners
 from modeldeployment.metrics.model import ModelState, as_history, utc
 from modeldeployment.metrics.planning import Group, Plan, plan
 from modeldeployment.metrics.readings import moment, snapshots
+from modeldeployment.metrics.restarts import starts_of
+from modeldeployment.metrics.snapshot import Snapshot
 from modeldeployment.metrics.watched import ModelKey, Watched
 from modeldeployment.metrics.windows import ENTRIES_MAX
 
@@ -158,7 +160,7 @@ async def _fill_windows(
                 continue
             created = {pod: born.timestamp() for pod, born in model.pods.items()}
             for snapshot in past:
-                for revision, gains in counters.observe(snapshot, created).items():
+                for revision, gains in counters.observe(snapshot, created, starts_of(model)).items():
                     states[model.key].count(model, revision, snapshot.instant, gains)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from modeldeployment.api.quantities import say_duration
 from modeldeployment.api.serving import MetricsSource, SeriesIdentity
 from modeldeployment.decision.evidence import DataState
-from modeldeployment.metrics.counters import Snapshot
 from modeldeployment.metrics.dialects import dialect_of
 from modeldeployment.metrics.model import ModelState
 from modeldeployment.metrics.planning import Indicator
+from modeldeployment.metrics.snapshot import Snapshot
 from modeldeployment.metrics.watched import Watched
 
 Told = tuple[DataState, str]
@@ -34,11 +34,10 @@ def _no_data(model: Watched, state: ModelState, snapshot: Snapshot, stale_after:
     series = f"no series {_series(source, model.key[0], subject)}"
     newest = state.counters.newest(subject)
     if newest is None:
-        down = [e[0] or e[1] for e, seen in snapshot.scrapes.items() if not seen and e[0].startswith(f"{subject}-")]
-        if down:
+        if down := _down(subject, snapshot):
             return (
                 DataState.NO_DATA,
-                f"Prometheus finds the pods of {subject} but cannot scrape them (up is 0 for {_some(down)}): "
+                f"Prometheus finds the pods of {subject} but cannot scrape them (up is 0 for {down}): "
                 f"check that they answer on the path {model.metrics.path} of the metrics port, and network policies",
             )
         if source.identity is SeriesIdentity.CLUSTER:
@@ -67,9 +66,11 @@ def _stale(model: Watched, state: ModelState, snapshot: Snapshot, stale_after: f
     age = data_age(model, state, snapshot.instant)
     if age is None or age <= stale_after:
         return None
+    down = _down(model.subject, snapshot)
     return (
         DataState.STALE,
-        f"the newest sample of {model.subject} is {say_duration(age)} old, older than {say_duration(stale_after)}: "
+        f"the newest sample of {model.subject} is {say_duration(age)} old, older than {say_duration(stale_after)}"
+        f"{f' (up is 0 for {down})' if down else ''}: "
         "check that Prometheus still scrapes its pods and that they answer in time",
     )
 
@@ -130,6 +131,11 @@ def _series(source: MetricsSource, namespace: str, revision: str) -> str:
         case SeriesIdentity.CLUSTER:
             labels = f"envoy_cluster_name=~{namespace}/{revision}(/.*)?"
     return f"{source.requests} with {labels}"
+
+
+def _down(subject: str, snapshot: Snapshot) -> str:
+    """The pods of a revision whose last scrape failed."""
+    return _some([e[0] for e, seen in snapshot.scrapes.items() if not seen and e[0].startswith(f"{subject}-")])
 
 
 def _some(names: list[str], most: int = 3) -> str:

@@ -10,11 +10,11 @@ from modeldeployment.decision.evidence import DataState, Evidence, Interval
 from modeldeployment.metrics import readings, replay, states
 from modeldeployment.metrics.asking import Answers, ask_all
 from modeldeployment.metrics.client import Answer, PrometheusClient
-from modeldeployment.metrics.counters import Snapshot
 from modeldeployment.metrics.errors import PrometheusError
 from modeldeployment.metrics.identity import Owners
 from modeldeployment.metrics.model import ModelState, utc
 from modeldeployment.metrics.planning import Group, Indicator, plan
+from modeldeployment.metrics.snapshot import Snapshot
 from modeldeployment.metrics.watched import ModelKey, Watched
 
 REPLAYS_MAX: Final = 3

@@ -39,6 +39,9 @@ class Watched:
         pods: pod → when it was created.
         started: pod → when its container `model` last started. Optional: with it a restart is known even where
             the new process has counted past the old one by the next scrape.
+        ports: pod → ports on which container `model` listens; an empty set where the pod has no other container, so
+            that all its endpoints are the container's. Optional: without it a start is believed only of an endpoint
+            none of whose counters rose over it.
     """
 
     key: ModelKey
@@ -57,6 +60,7 @@ class Watched:
     needs_latency: bool = False
     pods: Mapping[str, datetime] = field(default_factory=dict)
     started: Mapping[str, datetime] = field(default_factory=dict)
+    ports: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     @property
     def subject(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from modeldeployment.metrics.counters import Gains, Slot
+from modeldeployment.metrics.snapshot import Gains, Slot
 
 ENTRIES_MAX: Final = 60
 """Entries of a window: it is exact to a sixtieth of its length."""

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeldeployment.metrics.counters import OTHER_JOB_AFTER, Counters, Slot, Snapshot
+from modeldeployment.metrics.counters import OTHER_JOB_AFTER, Counters
 from modeldeployment.metrics.identity import Endpoint
 from modeldeployment.metrics.planning import Indicator
+from modeldeployment.metrics.restarts import Starts
+from modeldeployment.metrics.snapshot import Slot, Snapshot
 
 REV = "fraud-1a2b"
 POD = f"{REV}-7d9c5b8f6d-aaaaa"
@@ -76,15 +78,6 @@ def test_a_fall_is_a_restart() -> None:
     assert gained == {REV: {REQUESTS: 7, 100.0: 5, math.inf: 5}}
 
 
-def test_a_restart_that_hides_behind_equal_counts_is_known_by_its_start() -> None:
-    """A pod that fails three requests and dies, again and again, shows 3, 3, 3: its starts tell that these are nine."""
-    counters, gained = Counters(100.0), []
-    for at in (110.0, 120.0, 130.0):
-        seen = snapshot(at, {endpoint(): {REQUESTS: 3.0, ERRORS: 3.0}})
-        gained.append(counters.observe(seen, {POD: 101.0}, {POD: at - 5}))
-    assert gained == [{REV: {REQUESTS: 3, ERRORS: 3}}] * 3
-
-
 def test_a_missed_scrape_loses_nothing() -> None:
     """An endpoint that vanishes keeps what it had, and goes on from there."""
     counters = Counters(100.0)
@@ -98,7 +91,7 @@ def test_a_pod_that_is_gone_keeps_what_it_counted() -> None:
     counters = Counters(100.0)
     counters.observe(snapshot(100, {endpoint(): {REQUESTS: 1.0}}), {POD: 5.0})
     counters.observe(snapshot(110, {endpoint(): {REQUESTS: 4.0}}), {POD: 5.0})
-    counters.observe(snapshot(120, {endpoint(OTHER): {}}))
+    counters.observe(snapshot(120, {endpoint(OTHER): {}}), {OTHER: 111.0})
     assert counters.take(REV).pods == {POD: {REQUESTS: 3}, OTHER: {}}
     assert counters.take(REV).pods == {}
 
@@ -130,6 +123,68 @@ def test_two_jobs_that_scrape_one_address_count_once() -> None:
     both: dict[Endpoint, dict[Slot, float]] = {b: {REQUESTS: 42.0}, a: {REQUESTS: 42.0}}
     assert counters.observe(snapshot(later + 10, both)) == {REV: {REQUESTS: 2}}
     assert counters.take(REV).pods == {POD: {REQUESTS: 7}}
+
+
+def test_an_address_belongs_to_the_job_that_counts() -> None:
+    """A prober's job without the model's counters, first by name and in time, hides nothing of the pods' own job."""
+    counters = Counters(100.0)
+    probe, pods = endpoint(job="blackbox"), endpoint(job="pods")
+    gained = []
+    for at, n in ((110.0, None), (120.0, 3.0), (130.0, 9.0)):
+        readings: dict[Endpoint, dict[Slot, float]] = {probe: {}, pods: {REQUESTS: n} if n else {}}
+        gained.append(counters.observe(snapshot(at, readings), {POD: 101.0}))
+    assert gained == [{}, {REV: {REQUESTS: 3}}, {REV: {REQUESTS: 6}}]
+    assert counters.fresh(REV)
+
+
+def test_an_owner_that_counts_no_more_yields() -> None:
+    """A job whose counters went away (another path since) gives the address to one that has some, without its past."""
+    counters = Counters(100.0)
+    old, new = endpoint(job="a"), endpoint(job="b")
+    counters.observe(snapshot(110, {old: {REQUESTS: 5.0}, new: {}}), {POD: 101.0})
+    gone = snapshot(120, {old: {}, new: {REQUESTS: 700.0}})
+    assert counters.observe(gone, {POD: 101.0}) == {}
+    later = snapshot(130, {old: {}, new: {REQUESTS: 700.0}})
+    assert counters.observe(later, {POD: 101.0}) == {}
+    assert counters.observe(snapshot(140, {old: {}, new: {REQUESTS: 704.0}}), {POD: 101.0}) == {REV: {REQUESTS: 4}}
+
+
+def test_an_endpoint_without_counters_holds_nothing_up() -> None:
+    """An exporter in the pod that is scraped once a minute by a job of its own: intervals close with the model's."""
+    counters = Counters(0.0)
+    model, exporter = (POD, "10.0.0.1:8080", "pods"), (POD, "10.0.0.1:9400", "gpu")
+    fresh, oldest = [], []
+    for at in (60.0, 70.0, 80.0, 90.0):
+        scrapes = {model: at - 1, exporter: 55.0}
+        counters.observe(Snapshot(at, ALL, scrapes, {(REV, model): {REQUESTS: at}, (REV, exporter): {}}), {POD: 1.0})
+        fresh.append(counters.fresh(REV))
+        oldest.append(counters.take(REV).oldest)
+    assert fresh == [True] * 4
+    assert oldest[1:] == [59.0, 69.0, 79.0]
+
+
+def test_a_sidecar_that_answers_does_not_hide_a_model_that_does_not() -> None:
+    """How old the data are is told by endpoints that count, or by the job that does in other pods."""
+    counters = Counters(0.0)
+    sidecar: Endpoint = (POD, f"{POD}:15020", "mesh")
+    counters.observe(snapshot(10, {endpoint(): {REQUESTS: 5.0}, sidecar: {}}), {POD: 1.0})
+    counters.observe(snapshot(100, {sidecar: {}}, down=(endpoint(),)), {POD: 1.0})
+    assert counters.newest(REV) == 9.0
+    mesh_alone: Endpoint = (OTHER, f"{OTHER}:15020", "mesh")
+    counters.observe(snapshot(110, {mesh_alone: {}}, down=(endpoint(OTHER),)), {OTHER: 105.0})
+    assert counters.newest(REV) == 9.0
+    counters.observe(snapshot(120, {endpoint(OTHER): {}}), {OTHER: 105.0})
+    assert counters.newest(REV) == 119.0, "scraped, and nothing to count yet"
+
+
+def test_a_pod_of_unknown_age_starts_from_its_first_reading() -> None:
+    """One that is gone from the API server, and was found after others: what it shows may be years old."""
+    counters = Counters(100.0)
+    counters.observe(snapshot(100, {endpoint(): {REQUESTS: 1000.0}}), {POD: 5.0})
+    both: dict[Endpoint, dict[Slot, float]] = {endpoint(): {REQUESTS: 1000.0}, endpoint(OTHER): {REQUESTS: 500_000.0}}
+    assert counters.observe(snapshot(110, both), {POD: 5.0}) == {}
+    both[endpoint(OTHER)] = {REQUESTS: 500_002.0, ERRORS: 1.0}
+    assert counters.observe(snapshot(120, both), {POD: 5.0}) == {REV: {REQUESTS: 2, ERRORS: 1}}
 
 
 def test_a_pod_without_up_is_scraped_when_it_is_read() -> None:
@@ -222,7 +277,7 @@ def test_the_sum_of_differences_is_the_truth(events: list[tuple[str, int, int, i
         gained = counters.observe(
             snapshot(at, readings, down=tuple(endpoint(p) for p in missed)),
             {p: s.created for p, s in servers.items()},
-            {p: s.started for p, s in servers.items() if s.started},
+            Starts({p: s.started or s.created for p, s in servers.items()}, dict.fromkeys(servers, frozenset())),
         )
         for slot, gain in gained.get(REV, {}).items():
             counted[slot] = counted.get(slot, 0) + gain

@@ -154,6 +154,20 @@ async def test_a_scraped_arm_without_requests_is_information() -> None:
     assert evidence[-1].state is DataState.NO_TRAFFIC
 
 
+async def test_a_sidecar_that_answers_is_no_data_of_the_model() -> None:
+    """The canary's own target is down, the proxy's in its pod is not: stale, and never "had no request"."""
+    server = SimulatedPrometheus()
+    canary, proxy = server.pod(CANARY_POD), server.pod(CANARY_POD, instance=f"{CANARY_POD}:15020", job="mesh")
+    scraped(canary, *((10 * k - 1, 10 * k, 0) for k in range(1, 6)))
+    canary.scrapes += [(T0 + 10 * k - 1, None) for k in range(6, 20)]
+    proxy.scrapes = [(T0 + 10 * k - 1, {}) for k in range(1, 20)]
+    evidence = await look(server, range(0, 200, 10), replace(TRIAL, control=""))
+    assert evidence[5].state is DataState.FLOWING
+    assert {e.state for e in evidence[12:]} == {DataState.STALE}
+    assert f"(up is 0 for {CANARY_POD})" in evidence[-1].message
+    assert evidence[-1].data_age == 141.0
+
+
 async def test_a_new_trial_starts_anew() -> None:
     """Differences of before a trial are not its evidence."""
     server = SimulatedPrometheus()
