@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
 import time as clock
 from collections.abc import Callable, Mapping
@@ -34,6 +35,17 @@ RETRY_PAUSE: Final = 0.2
 """Seconds before a query is tried again."""
 CONNECTIONS_MAX: Final = 8
 CONNECT_TIMEOUT: Final = 5.0
+
+ANSWER_MAX: Final = 64 * 1024 * 1024
+"""Bytes of an answer that are read."""
+PROMQL_MAX: Final = 4 * 1024 * 1024
+"""The same of a PromQL objective, which anybody may write: a value for each of 10,000 pods fits."""
+LARGE: Final = 1024 * 1024
+"""Bytes above which an answer is parsed in a thread, so that less of the rest stands still meanwhile."""
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 Labels = Mapping[str, str]
 Observer = Callable[["QueryRecord"], None]
@@ -70,12 +82,14 @@ class QueryRecord:
         outcome: "ok", or the kind of the error.
         seconds: how long it took, retries included.
         series: series in the answer.
+        message: the sentence of the error; "" if it was answered.
     """
 
     purpose: str
     outcome: str
     seconds: float
     series: int
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +116,8 @@ def connection(spec: Prometheus, secret: Mapping[str, str] | None = None) -> Con
     """What a ModelPolicy and its Secret (decoded) say.
 
     Raises:
-        ValueError: the Secret has neither what a bearer nor what basic auth needs, or a broken certificate.
+        ValueError: the Secret has neither what a bearer nor what basic auth needs, a broken certificate, or something
+            that a header cannot carry.
     """
     secret = secret or {}
     if spec.secret_ref is not None and not ({"token", "username", "ca.crt"} & secret.keys()):
@@ -122,9 +137,29 @@ def connection(spec: Prometheus, secret: Mapping[str, str] | None = None) -> Con
         tenant=spec.tenant.value if spec.tenant else "",
         timeout=seconds(spec.timeout),
     )
-    if made.ca:
-        _context(made.ca)
+    _check(made)
     return made
+
+
+def _check(to: Connection) -> None:
+    """No value is in a message: these end up in a status that many may read."""
+    try:
+        httpx.URL(to.url)
+    except (httpx.InvalidURL, ValueError):
+        raise ValueError("url of the ModelPolicy is no URL: it must be such as http://prometheus:9090") from None
+    if to.token and not _TOKEN.fullmatch(to.token):
+        raise ValueError(
+            "key token of the Secret for Prometheus must be one line of printable ASCII: it has a line break, a space "
+            "or another character that a header cannot carry"
+        )
+    if to.tenant_header and not _HEADER.fullmatch(to.tenant_header):
+        raise ValueError("tenant.header of the ModelPolicy must be a header's name, such as X-Scope-OrgID")
+    if to.tenant and not _VALUE.fullmatch(to.tenant):
+        raise ValueError("tenant.value of the ModelPolicy must be printable ASCII, without a space at either end")
+    if ":" in to.username:
+        raise ValueError("key username of the Secret for Prometheus must not have a colon: basic auth ends it there")
+    if to.ca:
+        _context(to.ca)
 
 
 class PrometheusClient:
@@ -140,8 +175,9 @@ class PrometheusClient:
         """`observer` is called once for each query; `transport` replaces the network in tests.
 
         Raises:
-            ValueError: the private certificate authority is not PEM.
+            ValueError: as `connection`.
         """
+        _check(to)
         self.connection = to
         self._observer = observer
         # Waiting for a free connection must not count against a query's deadline.
@@ -195,38 +231,46 @@ class PrometheusClient:
             return await self._timed(path, form, purpose)
 
     async def _timed(self, path: str, form: dict[str, str], purpose: str) -> Answer:
-        began, outcome, series = clock.monotonic(), "cancelled", 0
+        began, outcome, series, message = clock.monotonic(), "cancelled", 0, ""
         timeout = self.connection.timeout
         # partial_response is Thanos': half an answer would look like pods that do not count.
         form |= {"timeout": f"{timeout:g}s", "partial_response": "false"}
         try:
             async with asyncio.timeout(timeout):
-                answer = await self._try(path, form)
+                answer = await self._try(path, form, purpose)
             outcome, series = "ok", len(answer.series)
             return answer
         except TimeoutError:
-            outcome = QueryTimeout.kind
-            raise QueryTimeout(f"Prometheus at {self.connection.url} did not answer within {timeout:g}s") from None
+            outcome, message = (
+                QueryTimeout.kind,
+                f"Prometheus at {self.connection.url} did not answer within {timeout:g}s",
+            )
+            raise QueryTimeout(message) from None
         except PrometheusError as error:
-            outcome = error.kind
+            outcome, message = error.kind, str(error)
             raise
         finally:
             if self._observer is not None:
-                self._observer(QueryRecord(purpose, outcome, clock.monotonic() - began, series))
+                self._observer(QueryRecord(purpose, outcome, clock.monotonic() - began, series, message))
 
-    async def _try(self, path: str, form: dict[str, str]) -> Answer:
+    async def _try(self, path: str, form: dict[str, str], purpose: str) -> Answer:
         for left in reversed(range(TRIES)):
             try:
-                response = await self._http.post(path, data=form)
+                response = await self._send(path, form, purpose)
             except httpx.TimeoutException as error:
                 if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
                     raise TimeoutError from None
                 problem: PrometheusError = self._unreachable("no connection in time")
+            except (httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError):
+                # Their own words can hold a header's value, so the token.
+                raise self._unreachable("the request cannot be written as HTTP wants it") from None
             except httpx.TransportError as error:
                 problem = self._unreachable(_root(error))
+            except httpx.DecodingError:
+                raise ServerFault(f"Prometheus at {self.connection.url} sent an answer that cannot be read") from None
             else:
                 if response.status_code not in (502, 503, 504):
-                    return self._read(response)
+                    return await self._read(response)
                 problem = self._fault(response)
                 if isinstance(problem, QueryTimeout):
                     raise problem
@@ -235,20 +279,35 @@ class PrometheusClient:
             await asyncio.sleep(RETRY_PAUSE)
         raise AssertionError("the last try returns or raises")
 
+    async def _send(self, path: str, form: dict[str, str], purpose: str) -> httpx.Response:
+        """The response, read whole unless it is larger than anything that was meant to be asked."""
+        most, fault = (PROMQL_MAX, BadQuery) if purpose == "promql" else (ANSWER_MAX, ServerFault)
+        body = bytearray()
+        async with self._http.stream("POST", path, data=form) as response:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > most:
+                    raise fault(
+                        f"Prometheus' answer is larger than {most // 2**20} MiB: ask for fewer series, such as by a "
+                        "label or an aggregation"
+                    )
+        # Unpacked already, so the header that says how it was packed does not come along.
+        headers = {k: v for k, v in response.headers.items() if k in ("location", "content-type")}
+        return httpx.Response(response.status_code, headers=headers, content=bytes(body))
+
     def _unreachable(self, why: str) -> Unreachable:
         return Unreachable(
             f"cannot reach Prometheus at {self.connection.url}: {why}; check the ModelPolicy's url, "
             "the Service and network policies"
         )
 
-    def _read(self, response: httpx.Response) -> Answer:
+    async def _read(self, response: httpx.Response) -> Answer:
         if response.status_code != 200:
             raise self._fault(response)
+        large = len(response.content) > LARGE
         try:
-            body = json.loads(response.content)
-            data = body["data"]
-            return Answer(data["resultType"], _series(data), tuple(body.get("warnings") or ()))
-        except (ValueError, KeyError, TypeError, IndexError):
+            return await asyncio.to_thread(_parse, response.content) if large else _parse(response.content)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             raise ServerFault(
                 f"{self.connection.url} answered, but not as Prometheus does: check that the ModelPolicy's url is "
                 "the base of its API, without /api/v1 and without a login page before it"
@@ -270,6 +329,15 @@ class PrometheusClient:
         if status == 404:
             return ServerFault(f"{url} has no Prometheus API (HTTP 404): check the path in the ModelPolicy's url")
         return ServerFault(f"Prometheus at {url} answered HTTP {status}: {words or response.reason_phrase}")
+
+
+def _parse(content: bytes) -> Answer:
+    body = json.loads(content)
+    data = body["data"]
+    warnings = list(body.get("warnings") or ())
+    if body.get("isPartial"):  # VictoriaMetrics
+        warnings.append("isPartial, as some of its stores did not answer")
+    return Answer(data["resultType"], _series(data), tuple(warnings))
 
 
 def _series(data: Any) -> list[tuple[Labels, list[tuple[float, str]]]]:
@@ -302,9 +370,13 @@ def _root(error: BaseException) -> str:
 
 
 def _context(ca: str) -> ssl.SSLContext:
+    # Bundles have comments, in any alphabet; Python takes ASCII alone.
+    text = ca.encode("ascii", "ignore").decode()
     try:
-        return ssl.create_default_context(cadata=ca)
-    except ssl.SSLError:
+        if "-----BEGIN CERTIFICATE-----" not in text:  # of none at all Python would make the machine's own
+            raise ValueError("no certificate")
+        return ssl.create_default_context(cadata=text)
+    except (ssl.SSLError, ValueError, TypeError):
         raise ValueError(
             "ca.crt of the Secret for Prometheus is not a PEM certificate: it must begin with "
             "-----BEGIN CERTIFICATE-----"

@@ -124,7 +124,9 @@ class _Reader:
                 readings = snapshot.readings.get((revision, endpoint))
                 if readings is None:
                     readings = snapshot.readings[revision, endpoint] = {}
-                readings[slot] = value
+                # One edge may be spelled in two ways (800, 800.0) for minutes after an upgrade of Prometheus: the one
+                # that is written no more stands still, and so is the smaller.
+                readings[slot] = max(value, readings.get(slot, value))
 
     def _whose(self, labels: Mapping[str, str]) -> tuple[Owner, Endpoint] | None:
         owner = self._owners.of(self._identity, labels)

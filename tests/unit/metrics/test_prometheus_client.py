@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.parse import parse_qs
 
+import certifi
 import httpx
 import pytest
 
@@ -134,6 +136,7 @@ async def test_a_failure_has_a_kind_and_a_sentence(
             await prometheus.instant("up", NOW, purpose="requests")
     assert len(tries) == 1
     assert [(r.purpose, r.outcome, r.series) for r in records] == [("requests", error.kind, 0)]
+    assert words in records[0].message
 
 
 async def test_what_may_pass_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,10 +187,79 @@ def test_a_policy_and_its_secret_make_a_connection() -> None:
 
 @pytest.mark.parametrize(
     ("secret", "words"),
-    [({}, "none of the keys"), ({"username": "u"}, "no password"), ({"ca.crt": "no"}, "not a PEM certificate")],
+    [
+        ({}, "none of the keys"),
+        ({"username": "u"}, "no password"),
+        ({"username": "u:SECRET", "password": "SECRET"}, "must not have a colon"),
+        ({"token": "SECRET\nSECRET"}, "key token .* one line of printable ASCII"),
+        ({"token": "SECRET SECRET"}, "key token .* one line of printable ASCII"),
+        ({"token": "SECRÉT"}, "key token .* one line of printable ASCII"),
+        ({"ca.crt": "SECRET"}, "not a PEM certificate"),
+        ({"ca.crt": "# Autoridad de Certificación"}, "not a PEM certificate"),
+        ({"ca.crt": "-----BEGIN CERTIFICATE-----\nSECRET\n-----END CERTIFICATE-----"}, "not a PEM certificate"),
+        ({"ca.crt": "\0-----BEGIN CERTIFICATE-----"}, "not a PEM certificate"),
+    ],
 )
 def test_a_useless_secret_is_told(secret: dict[str, str], words: str) -> None:
     """A Secret without what is needed fails with its cure, before any query is sent."""
     spec = Prometheus(url="https://p.test", secret_ref=SecretRef(name="s", namespace="n"))
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=words) as told:
         connection(spec, secret)
+    assert "SECR" not in str(told.value)
+
+
+@pytest.mark.parametrize("value", ["a\nb", "tenänt", " a", "a "])
+def test_a_tenant_that_no_header_can_carry_is_told(value: str) -> None:
+    """It is refused before any query; the CRD takes any text."""
+    with pytest.raises(ValueError, match=r"tenant\.value of the ModelPolicy must be printable ASCII"):
+        connection(Prometheus(url="https://p.test", tenant=Tenant(value=value)))
+
+
+def test_comments_of_a_bundle_may_be_in_any_alphabet() -> None:
+    """Certificates count; what stands around them does not."""
+    bundle = Path(certifi.where()).read_text(encoding="utf-8")
+    one = bundle[bundle.index("-----BEGIN") :].split("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n"
+    made = connection(Prometheus(url="https://p.test"), {"ca.crt": f"# Autoridad de Certificación\n{one}"})
+    assert PrometheusClient(made).connection == made
+
+
+async def test_no_words_of_a_library_are_told_about_a_header() -> None:
+    """They hold the header's value; the sentence is a fixed one."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise httpx.LocalProtocolError("Illegal header value b'Bearer SECRET'")
+
+    async with client(handler) as prometheus:
+        with pytest.raises(Unreachable, match="cannot be written as HTTP wants it") as told:
+            await prometheus.instant("up", NOW)
+    assert "SECRET" not in str(told.value)
+
+
+@pytest.mark.parametrize(("purpose", "error"), [("promql", BadQuery), ("latency", ServerFault)])
+async def test_an_answer_has_a_largest_size(
+    purpose: str, error: type[PrometheusError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every series of a large Prometheus, asked for by anybody, is not read to its end."""
+    monkeypatch.setattr("modeldeployment.metrics.client.ANSWER_MAX", 2**20)
+    monkeypatch.setattr("modeldeployment.metrics.client.PROMQL_MAX", 2**20)
+    sent: list[int] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        for k in range(100):
+            sent.append(k)
+            yield b" " * 2**18
+
+    async with client(lambda _: httpx.Response(200, content=body())) as prometheus:
+        with pytest.raises(error, match="larger than 1 MiB"):
+            await prometheus.instant("up", NOW, purpose=purpose)
+    assert len(sent) == 5
+
+
+@pytest.mark.parametrize("large", [False, True])
+async def test_a_large_answer_is_read_like_a_small_one(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a thread or not; VictoriaMetrics' isPartial is a warning that says: an answer in part."""
+    monkeypatch.setattr("modeldeployment.metrics.client.LARGE", 0 if large else 2**20)
+    async with client(lambda _: httpx.Response(200, json={**EMPTY, "isPartial": True})) as prometheus:
+        answer = await prometheus.instant("up", NOW)
+    assert (answer.kind, answer.series) == ("vector", [])
+    assert answer.in_part.startswith("isPartial")

@@ -15,7 +15,7 @@ from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interv
 from modeldeployment.metrics import EvidenceStore, Watched, evaluation_instant
 from modeldeployment.metrics.model import ModelState
 from modeldeployment.metrics.planning import Indicator
-from unit.metrics.simulated import Endpoint, SimulatedPrometheus, counts
+from unit.metrics.simulated import Endpoint, Name, SimulatedPrometheus, counts
 
 T0 = 1_795_608_000.0
 STABLE, CANARY = "fraud-a", "fraud-b"
@@ -280,6 +280,21 @@ async def test_nan_is_absent_and_said() -> None:
     evidence = await look(server, [0, 10], replace(MODEL, windows=frozenset({30.0})))
     assert evidence[0].message.endswith("; samples that were no number (NaN) are left out: 1")
     assert [e.windows[30.0].errors for e in evidence] == [0, 3]
+
+
+@pytest.mark.parametrize("order", [("800", "800.0"), ("800.0", "800")])
+async def test_two_spellings_of_an_edge_are_one(order: tuple[str, str]) -> None:
+    """After an upgrade of Prometheus the old spelling stands still for minutes: the new one goes on from it."""
+    server = SimulatedPrometheus()
+    pod, metric = server.pod(STABLE_POD), "inference_latency_ms_bucket"
+    for k in range(-9, 3):
+        new = {name: 1000.0 + (10 * k if name == "800.0" else 0) for name in order}
+        buckets: dict[Name, float] = {(metric, name): value for name, value in new.items()}
+        pod.scrapes.append((T0 + 10 * k - 1, {**counts(2000 + 10 * k), **buckets, (metric, "+Inf"): 2000.0 + 10 * k}))
+    model = replace(MODEL, needs_latency=True, windows=frozenset({30.0}))
+    *_, last = await look(server, [0, 10, 20], model)
+    assert last.windows[30.0].faster == {800.0: 20}
+    assert last.windows[30.0].timed == 30
 
 
 async def test_values_belong_to_the_revision_of_their_pods() -> None:
