@@ -60,8 +60,8 @@ format: $(READY) ## Mends formatting and what ruff can
 	@$(BIN)/ruff format .
 
 .PHONY: lab
-lab: binaries ## Starts the lab, prints how to point kubectl at it, and stays
-	@$(BIN)/python -m lab
+lab: binaries ## Starts the lab with an operator, prints how to point kubectl at it, and stays
+	@$(BIN)/python -m sandbox
 
 .PHONY: crds
 crds: $(READY) ## Generates crds/ and the chart's copy

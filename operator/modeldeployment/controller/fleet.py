@@ -42,7 +42,6 @@ RETRY_SECONDS, RETRY_MAX = 2.0, 60.0
 """After a refused or failed write a model is decided upon again this soon, and each time later, up to so late."""
 ROUND_SECONDS = 1.0
 """The loop goes round this often at least."""
-_MEASURED = frozenset({DataState.FLOWING, DataState.NO_TRAFFIC})
 WARNINGS = frozenset(
     {
         "RolledBack",
@@ -235,7 +234,7 @@ class Fleet:
                 entry.unused = (*entry.unused, *evidence.intervals)
                 entry.history = evidence.history or entry.history
                 entry.evidence = replace(evidence, intervals=(), history=())
-        measured = sum(evidence.state in _MEASURED for evidence in found.values())
+        measured = sum(evidence.state.measured for evidence in found.values())
         # The next look does not wait for this one's writes.
         self._spawn(self._conclude(entries, "steady" if interval == steady else "trial", measured, began))
 

@@ -184,7 +184,7 @@ def _is_drained(view: View, revision: str, since: datetime) -> bool:
         return False
     quiet = timedelta(seconds=2 * seconds(view.spec.rollout.analysis.interval))
     recent = view.now - view.evidence.time <= quiet + LOOK_GRACE
-    told = recent and view.evidence.state in (DataState.FLOWING, DataState.NO_TRAFFIC)
+    told = recent and view.evidence.state.measured
     last = max(view.evidence.last_traffic.get(revision, since), since)
     if told and view.evidence.time - last >= quiet:
         return True

@@ -19,6 +19,11 @@ class DataState(StrEnum):
     NO_PROMETHEUS = "NoPrometheus"
     UNSUPPORTED = "DialectCannotAnswer"
 
+    @property
+    def measured(self) -> bool:
+        """Whether the pods are scraped, so that what they counted is known."""
+        return self in (DataState.FLOWING, DataState.NO_TRAFFIC)
+
 
 @dataclass(frozen=True, slots=True)
 class Delta:

@@ -53,7 +53,7 @@ def serve_first(view: View) -> Move | None:
     if work.ready < 1:
         return None
     stable = status.canary.model_copy(update={"wanted_weight": FULL})
-    message = f"{stable.version} is Ready and gets all of the traffic"
+    message = f"{stable.version} is Ready: all of the traffic is to go to it"
     record = view.record(stable, "FirstVersionServes", message)
     after = changed(status, stable=stable, canary=None, rollout=None)
     return Move(after, "RolloutComplete", message, "False", record, settles=False)

@@ -88,7 +88,9 @@ def wait_for_metrics(view: View) -> Move | None:
         return None
     if view.workload(canary.revision).ready < view.pods_for(view.step_weight(0)):
         return None
-    return Move(view.status, "WaitingForMetrics", f"Ready, no traffic before it can be judged: {view.evidence.message}")
+    told = view.evidence.subject == canary.revision and not view.evidence.state.measured
+    why = view.evidence.message if told else f"Prometheus has not scraped the pods of {canary.revision} yet"
+    return Move(view.status, "WaitingForMetrics", f"Ready, no traffic before it can be judged: {why}")
 
 
 def _arrived(view: View, canary: RevisionStatus, rollout: RolloutStatus) -> bool:

@@ -40,13 +40,13 @@ def sequential(rule: Rule, state: RuleState) -> str:
     """The evidence of a sequential test, with what it takes to decide."""
     alone = state.bound.compare is Compare.BOUND
     beside = "" if alone else f", stable {of(rule, state.stable)}"
-    against = "" if alone else f" against stable {_e(state.relative.log_e)} of {1 / state.plan.alpha:.4g},"
+    against = "" if alone else f" against stable {_e(state.relative.log_e)} ({1 / state.plan.alpha:.4g} decides),"
     needed = 1 / state.plan.alpha if alone else 4
     bound = "the bound" if state.bound.share == rule.share else f"{100 * state.bound.share:g}%"
     return (
         f"{rule.subject}: {of(rule, state.canary)}{beside}; allowed {100 * rule.share:g}%; evidence that it is worse:"
-        f"{against} against {bound} {_e(state.absolute.log_e)} of {needed:.4g}; that it is good "
-        f"{_e(state.pass_.log_e)} of {1 / state.plan.beta:.4g}"
+        f"{against} against {bound} {_e(state.absolute.log_e)} ({needed:.4g} decides); that it is good "
+        f"{_e(state.pass_.log_e)} ({1 / state.plan.beta:.4g} decides)"
     )
 
 
@@ -68,11 +68,11 @@ def query(rule: Rule, state: QueryState) -> str:
 def waiting(needed: Needed | None) -> str:
     """How much evidence a step still needs."""
     if needed is None:
-        return "not at this rate"
+        return "can never pass at its present rate"
     if not math.isfinite(needed.minutes):
-        return f"about {math.ceil(needed.requests):,} more requests"
+        return f"needs about {math.ceil(needed.requests):,} more requests"
     length = say_duration(max(1.0, 60 * needed.minutes))
-    return f"about {math.ceil(needed.requests):,} more requests, {length} at this traffic"
+    return f"needs about {math.ceil(needed.requests):,} more requests, {length} at this traffic"
 
 
 def _e(log_e: float) -> str:

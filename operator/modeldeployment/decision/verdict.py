@@ -98,7 +98,9 @@ def _waiting(view: View, memory: Memory, waiting_for: list[RuleStatus]) -> str:
                 weight=on_trial.wanted_weight / FULL,
                 interval=interval,
             )
-            parts.append(f"{rule.name} needs {say.waiting(state.pass_needed(traffic))}")
+            parts.append(f"{rule.name} {say.waiting(state.pass_needed(traffic))}")
         else:
-            parts.append(f"{rule.name} is open")
+            parts.append(
+                rule.message if isinstance(state, QueryState) and state.value is None else f"{rule.name} is open"
+            )
     return "waiting for evidence: " + "; ".join(parts)
