@@ -20,7 +20,7 @@ import yaml
 
 from lab.binaries import binary
 from lab.process import Child, wait_until
-from modeldeployment.api.serving import Dialect, Metrics, MetricsSource
+from modeldeployment.api.serving import Dialect, Metrics, MetricsSource, SeriesIdentity
 from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interval
 from modeldeployment.metrics import Connection, EvidenceStore, PrometheusClient, Watched, evaluation_instant
 from modeldeployment.metrics.planning import plan
@@ -364,6 +364,9 @@ async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus
     assert seen["busy"].windows[10.0].requests == 15
 
     every = [replace(m, metrics=Metrics(dialect=d)) for m in models[:1] for d in Dialect if d is not Dialect.CUSTOM]
+    for identity in SeriesIdentity:
+        both = MetricsSource(requests='{__name__=~"up|scrape_samples_scraped"}', identity=identity)
+        every.append(replace(models[0], metrics=Metrics(dialect=Dialect.CUSTOM, custom=both)))
     async with PrometheusClient(Connection(prometheus.url)) as client:
         for query in plan([replace(m, needs_latency=True) for m in every]).queries():
             await client.instant(query, datetime.now(UTC))  # raises if Prometheus cannot parse it

@@ -1,6 +1,7 @@
 """Evidence from Prometheus: dialects of serving runtimes, few queries for all models, exact differences."""
 
-from modeldeployment.metrics.client import Connection, PrometheusClient, QueryRecord, connection
+from modeldeployment.metrics.client import PrometheusClient, QueryRecord
+from modeldeployment.metrics.connecting import Connection, connection
 from modeldeployment.metrics.dialects import DialectData, dialect_of
 from modeldeployment.metrics.errors import (
     BadQuery,

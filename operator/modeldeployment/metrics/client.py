@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-import ssl
 import time as clock
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
 import httpx
 
-from modeldeployment.api.modelpolicy import Prometheus
-from modeldeployment.api.quantities import seconds
+from modeldeployment.metrics.connecting import Connection, check, context
 from modeldeployment.metrics.errors import (
     BadQuery,
     PrometheusError,
@@ -43,34 +40,8 @@ PROMQL_MAX: Final = 4 * 1024 * 1024
 LARGE: Final = 1024 * 1024
 """Bytes above which an answer is parsed in a thread, so that less of the rest stands still meanwhile."""
 
-_TOKEN = re.compile(r"[\x21-\x7e]+")
-_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
 Labels = Mapping[str, str]
 Observer = Callable[["QueryRecord"], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """How to reach one Prometheus. Equal ones can share a client.
-
-    Attributes:
-        url: base of its API, without /api/v1.
-        token: bearer token; or username and password.
-        ca: PEM text of a private certificate authority.
-        tenant_header, tenant: the header of Mimir, Cortex or Thanos.
-        timeout: seconds that one query may take, retries included.
-    """
-
-    url: str
-    token: str = field(default="", repr=False)
-    username: str = ""
-    password: str = field(default="", repr=False)
-    ca: str = field(default="", repr=False)
-    tenant_header: str = ""
-    tenant: str = ""
-    timeout: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,56 +83,6 @@ class Answer:
         return next((w for w in self.warnings if not w.startswith(("PromQL warning", "PromQL info"))), "")
 
 
-def connection(spec: Prometheus, secret: Mapping[str, str] | None = None) -> Connection:
-    """What a ModelPolicy and its Secret (decoded) say.
-
-    Raises:
-        ValueError: the Secret has neither what a bearer nor what basic auth needs, a broken certificate, or something
-            that a header cannot carry.
-    """
-    secret = secret or {}
-    if spec.secret_ref is not None and not ({"token", "username", "ca.crt"} & secret.keys()):
-        where = f"{spec.secret_ref.namespace}/{spec.secret_ref.name}"
-        raise ValueError(
-            f"Secret {where} has none of the keys token, username and password, ca.crt: add what Prometheus asks for"
-        )
-    if "username" in secret and "password" not in secret:
-        raise ValueError("the Secret for Prometheus has a username but no password: add the key password")
-    made = Connection(
-        url=spec.url.rstrip("/"),
-        token=secret.get("token", "").strip(),
-        username=secret.get("username", "").strip(),
-        password=secret.get("password", "").rstrip("\r\n"),
-        ca=secret.get("ca.crt", ""),
-        tenant_header=spec.tenant.header if spec.tenant else "",
-        tenant=spec.tenant.value if spec.tenant else "",
-        timeout=seconds(spec.timeout),
-    )
-    _check(made)
-    return made
-
-
-def _check(to: Connection) -> None:
-    """No value is in a message: these end up in a status that many may read."""
-    try:
-        httpx.URL(to.url)
-    except (httpx.InvalidURL, ValueError):
-        raise ValueError("url of the ModelPolicy is no URL: it must be such as http://prometheus:9090") from None
-    if to.token and not _TOKEN.fullmatch(to.token):
-        raise ValueError(
-            "key token of the Secret for Prometheus must be one line of printable ASCII: it has a line break, a space "
-            "or another character that a header cannot carry"
-        )
-    if to.tenant_header and not _HEADER.fullmatch(to.tenant_header):
-        raise ValueError("tenant.header of the ModelPolicy must be a header's name, such as X-Scope-OrgID")
-    if to.tenant and not _VALUE.fullmatch(to.tenant):
-        raise ValueError("tenant.value of the ModelPolicy must be printable ASCII, without a space at either end")
-    if ":" in to.username:
-        raise ValueError("key username of the Secret for Prometheus must not have a colon: basic auth ends it there")
-    if to.ca:
-        _context(to.ca)
-
-
 class PrometheusClient:
     """A pooled client of one Prometheus. Close it, or use it as a context manager."""
 
@@ -177,7 +98,7 @@ class PrometheusClient:
         Raises:
             ValueError: as `connection`.
         """
-        _check(to)
+        check(to)
         self.connection = to
         self._observer = observer
         # Waiting for a free connection must not count against a query's deadline.
@@ -191,7 +112,7 @@ class PrometheusClient:
             base_url=to.url.rstrip("/") + "/",
             headers=headers,
             auth=httpx.BasicAuth(to.username, to.password) if to.username and not to.token else None,
-            verify=_context(to.ca) if to.ca else True,
+            verify=context(to.ca) if to.ca else True,
             timeout=httpx.Timeout(to.timeout, connect=min(to.timeout, CONNECT_TIMEOUT)),
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
             transport=transport,
@@ -367,20 +288,6 @@ def _root(error: BaseException) -> str:
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__ or error
     return str(error) or type(error).__name__
-
-
-def _context(ca: str) -> ssl.SSLContext:
-    # Bundles have comments, in any alphabet; Python takes ASCII alone.
-    text = ca.encode("ascii", "ignore").decode()
-    try:
-        if "-----BEGIN CERTIFICATE-----" not in text:  # of none at all Python would make the machine's own
-            raise ValueError("no certificate")
-        return ssl.create_default_context(cadata=text)
-    except (ssl.SSLError, ValueError, TypeError):
-        raise ValueError(
-            "ca.crt of the Secret for Prometheus is not a PEM certificate: it must begin with "
-            "-----BEGIN CERTIFICATE-----"
-        ) from None
 
 
 def _unix(time: datetime) -> str:

@@ -113,9 +113,17 @@ def _scrapes(source: MetricsSource, matchers: Sequence[str], own_pods: Sequence[
         return pods
     if source.identity is SeriesIdentity.CLUSTER:
         # Any cluster's series shows that its proxy was scraped; so this one is never narrowed.
-        return f"max by ({by}) (timestamp({source.requests}))"
+        return _times(by, source.requests)
     # A sidecar is scraped with its pod, before it has counted anything; a waypoint shows by its series only.
-    return f"max by ({by}) (timestamp({narrow(source.requests, matchers)})) or {pods}"
+    return f"{_times(by, narrow(source.requests, matchers))} or {pods}"
+
+
+def _times(by: str, selector: str) -> str:
+    """When endpoints that have these series were scraped."""
+    if not selector.startswith("{"):
+        return f"max by ({by}) (timestamp({selector}))"
+    # timestamp() drops names, and of two series that differ in nothing else Prometheus refuses to make one.
+    return f"max by ({by}) (timestamp(up) * up) and max by ({by}) ({selector})"
 
 
 def _sum(labels: Sequence[str], selector: str) -> str:

@@ -67,10 +67,9 @@ class _Reader:
         self._group, self._owners, self._indicators = group, owners, indicators
         self._keys = {model.key for model in group.models}
         self._identity = group.source.identity
-        # A proxy's scrape is news for every model; a pod's for its own.
-        self._shared: dict[float, dict[Endpoint, float]] | None = (
-            {} if self._identity is not SeriesIdentity.POD else None
-        )
+        # When whose pod soever was scraped. A gateway's scrape is news for every model, a pod's for its own, and a
+        # waypoint's for those that it counts: each model remembers what it was given, of all pods that would be much.
+        self._seen: dict[float, dict[Endpoint, float]] = {}
         self._edges: dict[str, float] = {}
 
     def scrapes(self, answer: Answer) -> None:
@@ -92,10 +91,9 @@ class _Reader:
                     snapshot = self.snapshot(owner[0], moment(at))
                     if seen:
                         snapshot.readings.setdefault((owner[1], endpoint), {})
-                    if self._shared is None:
-                        snapshot.scrapes[endpoint] = seen
-                if self._shared is not None:
-                    self._shared.setdefault(moment(at), {})[endpoint] = seen
+                    snapshot.scrapes[endpoint] = seen
+                if self._identity is not SeriesIdentity.POD:
+                    self._seen.setdefault(moment(at), {})[endpoint] = seen
 
     def counters(self, indicator: Indicator, answer: Answer) -> None:
         """What each endpoint had counted."""
@@ -118,6 +116,8 @@ class _Reader:
             for at, text in samples:
                 value = float(text)
                 snapshot = self.snapshot(key, moment(at))
+                if self._identity is SeriesIdentity.WORKLOAD and endpoint in (seen := self._seen.get(moment(at), {})):
+                    snapshot.scrapes[endpoint] = seen[endpoint]
                 if not math.isfinite(value):
                     snapshot.dropped.setdefault((revision, endpoint), set()).add(slot)
                     continue
@@ -146,6 +146,7 @@ class _Reader:
         instants = self._models.setdefault(key, {})
         snapshot = instants.get(at)
         if snapshot is None:
-            shared = {} if self._shared is None else self._shared.setdefault(at, {})
-            snapshot = instants[at] = Snapshot(at, self._indicators, shared)
+            gateways = self._identity is SeriesIdentity.CLUSTER
+            scrapes = self._seen.setdefault(at, {}) if gateways else {}
+            snapshot = instants[at] = Snapshot(at, self._indicators, scrapes)
         return snapshot

@@ -72,6 +72,17 @@ def test_a_cluster_knows_its_proxies_by_any_series() -> None:
     )
 
 
+@pytest.mark.parametrize("identity", [SeriesIdentity.CLUSTER, SeriesIdentity.WORKLOAD])
+def test_a_selector_of_several_names_is_asked_for_its_endpoints(identity: SeriesIdentity) -> None:
+    """timestamp() of two names at once is refused by Prometheus: such a source is asked by `up` of who has them."""
+    source = MetricsSource(requests='{__name__=~"ok_total|bad_total"}', identity=identity)
+    metrics = Metrics(dialect=Dialect.CUSTOM, custom=source)
+    texts = {purpose: text for text, purpose in plan([replace(watched("a"), metrics=metrics)]).queries().items()}
+    by = "namespace, pod, instance, job"
+    assert "timestamp({" not in texts["scrapes"]
+    assert texts["scrapes"].startswith(f"max by ({by}) (timestamp(up) * up) and max by ({by}) ({{__name__=~")
+
+
 @pytest.mark.parametrize(
     ("selector", "narrowed"),
     [
