@@ -42,8 +42,8 @@ class Effects:
 
     def __init__(self, store: Store, kube: Kube) -> None:
         self._store, self._kube = store, kube
-        self._contents: dict[Key, tuple[str, dict[str, ModelRevisionSpec]]] = {}
-        """Model → its uid, and what the revisions with a part serve: a ModelRevision may be deleted."""
+        self._contents: dict[Key, dict[str, ModelRevisionSpec]] = {}
+        """Model → what its revisions with a part serve: a ModelRevision may be deleted. A name is of one content."""
 
     async def apply(self, entry: Entry, conflict: str, tell: Told) -> None:
         """Brings the children of one model to its status. The route first: taking traffic away must not wait.
@@ -82,9 +82,7 @@ class Effects:
         """
         contents: dict[str, ModelRevisionSpec | None] = {}
         unread = []
-        uid, known = self._contents.get(entry.key, ("", {}))
-        if uid != entry.owner.uid:
-            known = {}
+        known = self._contents.get(entry.key, {})
         if entry.content is not None and entry.target.name in wanted:
             known = {**known, entry.target.name: entry.content}
         for obj in self._own(entry, MODEL_REVISIONS):
@@ -103,7 +101,7 @@ class Effects:
         models = self._store.all(MODEL_DEPLOYMENTS)
         if len(self._contents) > 2 * len(models) + 1:  # half of them are of models that are gone
             self._contents = {key: known for key, known in self._contents.items() if key in models}
-        self._contents[entry.key] = entry.owner.uid, contents
+        self._contents[entry.key] = contents
 
     async def _route(self, entry: Entry, spec: ModelDeploymentSpec, conflict: str, tell: Told) -> None:
         """The route. A conflict keeps it from being made; one that is there must still be able to move shares."""

@@ -429,6 +429,21 @@ async def test_child_of_another_owner_is_never_written(resource: Resource, kind:
     assert model.kube.objects[resource][key] == held and model.told == []
 
 
+async def test_children_of_a_predecessor_were_deleted_by_nobody() -> None:
+    """A model is made again while its old children are still being collected: once they are gone, it gets its own."""
+    model = await serving()
+    obj = {**model.entry.obj, "metadata": {**model.entry.obj["metadata"], "uid": "uid-anew"}}
+    status, model.entry = model.entry.status, Entry.of(model.entry.key, obj)
+    model.effects = Effects(model.store, model.kube)
+    with pytest.raises(ApiError, match="had this name before"):
+        await model.apply(ModelDeploymentStatus(canary=status.stable))
+    for resource in _KINDS:
+        model.lose(resource, child(model, resource))
+    await model.apply()
+    owned = model.kube.objects[DEPLOYMENTS][model.key()]["metadata"]["ownerReferences"]
+    assert owned == [model.entry.owner.reference()] and model.told == []
+
+
 async def test_children_of_another_owner_are_never_pruned() -> None:
     """They have the labels of a revision of ours that has no part: no error either, nothing is wanted of them."""
     model, first = await canaried()
@@ -509,7 +524,8 @@ async def test_what_is_added_to_the_rule_is_taken_out_and_told(added: JSON) -> N
 
 async def test_default_of_a_newer_gateway_api_is_no_edit() -> None:
     """What comes back however often it is written is the API server's: written once, and nobody is accused."""
-    model = await serving()
+    parent = "spec.traffic.gateway.parentRefs"
+    model = await serving({parent: [{"name": "public", "sectionName": "http"}]})
     hold = model.kube.hold
 
     def named(resource: Resource, obj: JSON) -> JSON:
@@ -518,9 +534,12 @@ async def test_default_of_a_newer_gateway_api_is_no_edit() -> None:
         return hold(resource, obj)
 
     model.kube.hold = named  # type: ignore[method-assign]
-    model.see(HTTP_ROUTES, ROUTE, {})
+    model.see(HTTP_ROUTES, ROUTE, foreign({"f:rules": {}}, "gateway-webhook"))
     assert await model.apply() == [("APPLY", "HTTPRoute", "fraud")]
     assert await model.apply() == [] and model.told == []
+    model.ask({parent: [{"name": "public"}]})
+    assert await model.apply() == [("APPLY", "HTTPRoute", "fraud")], "a listener that is not wanted any more"
+    assert "sectionName" not in route(model)["parentRefs"][0]
 
 
 # --- revisions --------------------------------------------------------------------------------------------------
@@ -554,6 +573,17 @@ async def test_revision_that_nobody_remembers_goes_on_serving() -> None:
     for resource in (DEPLOYMENTS, SERVICES):
         assert ("default", first) not in model.kube.objects[resource]
     assert await model.apply() == []
+
+
+async def test_contents_of_models_that_are_gone_are_forgotten() -> None:
+    """However many come and go, what is remembered is bounded by how many there are."""
+    model = await serving()
+    for number in range(20):
+        obj = {**model.entry.obj, "metadata": {**model.entry.obj["metadata"], "name": f"model-{number}"}}
+        entry = Entry.of(("default", f"model-{number}"), obj)
+        entry.status = ModelDeploymentStatus(canary=RevisionStatus(revision=entry.target.name, version="1.4.0"))
+        await model.effects.apply(entry, "", lambda reason, note: None)
+    assert len(model.effects._contents) <= 4
 
 
 async def unreadable(model: Model, name: str) -> None:

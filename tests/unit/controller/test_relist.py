@@ -153,3 +153,19 @@ async def test_successor_made_after_the_list_is_no_drift(lists: Lists) -> None:
     lists.kube.hold(PODS, obj("a", uid="first"))
     lists.pause = lambda: lists.kube.hold(PODS, obj("a", uid="second"))
     assert await lists.relist.compare(PODS) == 0 and lists.relist.dead == ""
+
+
+async def test_object_shown_and_deleted_while_it_is_looked_for_again_is_no_drift(lists: Lists) -> None:
+    """The watch was late, and well: what it showed last counts, whatever the second list had."""
+    held = lists.kube.hold(PODS, obj("a"))
+
+    def shown() -> None:
+        lists.marks.store.put(PODS, held)
+        lists.marks.store.remove(PODS, {**held, "metadata": {**held["metadata"], "resourceVersion": "999"}})
+
+    def paused() -> None:
+        lists.kube.meanwhile = shown
+
+    lists.pause = paused
+    assert await lists.relist.compare(PODS) == 0
+    assert lists.marks.store.get(PODS, ("ml", "a")) is None and lists.relist.dead == ""
