@@ -34,7 +34,8 @@ def main() -> int:
 
 def _told(stand: Stand) -> str:
     lab = stand.lab
-    send = f"curl -s -H 'Host: fraud.example.com' {lab.gateway_url}/v1/predict -d '{{"instances": [[5.1, 3.5, 1.4, 0.2]]}}'"
+    body = '{"instances": [[5.1, 3.5, 1.4, 0.2]]}'
+    send = f"curl -s -H 'Host: fraud.example.com' -d '{body}' {lab.gateway_url}/v1/predict"
     return f"""\
 The lab is up: API server, Prometheus, Gateway, one node, CRDs, ModelPolicy and an operator.
 
