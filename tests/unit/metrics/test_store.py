@@ -217,11 +217,16 @@ STEP = st.tuples(st.integers(0, 30), st.integers(0, 5), st.sampled_from(["ok", "
     canary=st.lists(STEP, min_size=26, max_size=26),
     scrape=st.sampled_from([4.0, 7.0, 10.0, 15.0]),
     handover=st.integers(3, 18),
+    down=st.tuples(st.integers(0, 10), st.integers(0, 25)),
 )
 async def test_a_restart_changes_no_interval(
-    stable: list[tuple[int, int, str]], canary: list[tuple[int, int, str]], scrape: float, handover: int
+    stable: list[tuple[int, int, str]],
+    canary: list[tuple[int, int, str]],
+    scrape: float,
+    handover: int,
+    down: tuple[int, int],
 ) -> None:
-    """Whatever was missed or restarted: an heir that reads the past closes the same intervals as who saw it all."""
+    """Whatever was missed or restarted, or long down: an heir closes the same intervals as who saw it all."""
     server = SimulatedPrometheus()
     for pod, steps, first in ((STABLE_POD, stable, -40.0), (CANARY_POD, canary, 3.0)):
         endpoint, n, x = server.pod(pod), 0, 0
@@ -229,7 +234,8 @@ async def test_a_restart_changes_no_interval(
             if what == "restart":
                 n = x = 0
             n, x = n + requests, x + min(errors, requests)
-            endpoint.scrapes.append((T0 + first + scrape * k, None if what == "miss" else counts(n, x)))
+            missed = what == "miss" or (pod == STABLE_POD and down[0] <= k < sum(down))
+            endpoint.scrapes.append((T0 + first + scrape * k, None if missed else counts(n, x)))
     instants = [10.0 * k for k in range(20)]
     whole = await look(server, instants)
     done = next((i.end for e in reversed(whole[:handover]) for i in e.intervals), None)
