@@ -248,13 +248,18 @@ class Counters:
         return counts and snapshot.instant - owner.scrape <= OTHER_JOB_AFTER
 
     def _counting(self, revision: str) -> Mapping[Endpoint, Target]:
-        """The endpoints that count for the revision, or will; all while there is no telling."""
-        targets = self.targets.get(revision, {})
-        jobs = {e[2] for of in self.targets.values() for e, t in of.items() if t.values}
-        if not jobs:
-            return targets
-        pods = {e[0] for e, t in targets.items() if t.values}
-        return {e: t for e, t in targets.items() if t.values or (e[2] in jobs and e[0] not in pods)}
+        """The endpoints that count for the revision, or may: not those beside one that does, nor their whole job."""
+        found: dict[Endpoint, Target] = {}
+        counting: set[str] = set()
+        bare: set[str] = set()
+        for of, targets in self.targets.items():
+            pods = {e[0] for e, t in targets.items() if t.values}
+            counting |= {e[2] for e, t in targets.items() if t.values}
+            bare |= {e[2] for e, t in targets.items() if not t.values and e[0] in pods}
+            if of == revision:
+                found = {e: t for e, t in targets.items() if t.values or e[0] not in pods}
+        bare -= counting
+        return {e: t for e, t in found.items() if t.values or e[2] not in bare} if bare else found
 
     def _base(self, revision: str, endpoint: Endpoint, seen: float, created: Mapping[str, float]) -> float:
         if endpoint in self._scraped:

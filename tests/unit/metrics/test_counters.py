@@ -177,6 +177,17 @@ def test_a_sidecar_that_answers_does_not_hide_a_model_that_does_not() -> None:
     assert counters.newest(REV) == 119.0, "scraped, and nothing to count yet"
 
 
+def test_a_job_for_each_revision_hides_nobody() -> None:
+    """ServiceMonitors call a job after the Service: a canary without requests is scraped, whatever stable's job is."""
+    counters = Counters(0.0)
+    stable: Endpoint = ("fraud-9-7d9c5b8f6d-aaaaa", "10.0.0.1:8080", "fraud-9")
+    canary = endpoint(job=REV)
+    readings: dict[tuple[str, Endpoint], dict[Slot, float]] = {("fraud-9", stable): {REQUESTS: 5.0}, (REV, canary): {}}
+    counters.observe(Snapshot(10.0, ALL, {stable: 9.0, canary: 9.0}, readings), {POD: 1.0})
+    assert counters.newest(REV) == 9.0
+    assert counters.fresh(REV)
+
+
 def test_a_pod_of_unknown_age_starts_from_its_first_reading() -> None:
     """One that is gone from the API server, and was found after others: what it shows may be years old."""
     counters = Counters(100.0)
