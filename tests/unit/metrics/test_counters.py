@@ -155,7 +155,7 @@ def test_an_endpoint_without_counters_holds_nothing_up() -> None:
     model, exporter = (POD, "10.0.0.1:8080", "pods"), (POD, "10.0.0.1:9400", "gpu")
     fresh, oldest = [], []
     for at in (60.0, 70.0, 80.0, 90.0):
-        scrapes = {model: at - 1, exporter: 55.0}
+        scrapes = {model: at - 1, exporter: 55.0 if at < 90 else 85.0}
         counters.observe(Snapshot(at, ALL, scrapes, {(REV, model): {REQUESTS: at}, (REV, exporter): {}}), {POD: 1.0})
         fresh.append(counters.fresh(REV))
         oldest.append(counters.take(REV).oldest)

@@ -88,6 +88,26 @@ async def test_a_control_that_is_back_is_compared_from_then_on() -> None:
         assert [i for e in heir for i in e.intervals] == intervals
 
 
+async def test_a_controls_pods_come_back_one_by_one() -> None:
+    """What each did until it was read again is in no interval, even if others of its revision were back before."""
+    server = SimulatedPrometheus()
+    other = f"{STABLE}-7d9c5b8f6d-zzzzz"
+    for pod, back in ((STABLE_POD, 20), (other, 23)):
+        endpoint = server.pod(pod)
+        scraped(endpoint, *((10 * k - 1, 100 * k, 0) for k in range(3)))
+        endpoint.scrapes += [(T0 + 10 * k - 1, None) for k in range(3, back)]
+        scraped(endpoint, *((10 * k - 1, 100 * k, 0) for k in range(back, 30)))
+    scraped(server.pod(CANARY_POD), *((10 * k - 1, 10 * k, 0) for k in range(1, 30)))
+    model = replace(TRIAL, pods={**TRIAL.pods, other: at(-9999)})
+    evidence = await look(server, range(0, 260, 10), model)
+    after = [summary(i) for e in evidence for i in e.intervals if i.end > at(210)]
+    assert [(c[1], c[4]) for c in after] == [
+        (220.0, {STABLE_POD: 100}),
+        (240.0, {STABLE_POD: 200, other: 100}),
+        (250.0, {STABLE_POD: 100, other: 100}),
+    ]
+
+
 async def test_after_a_gap_comes_one_longer_interval() -> None:
     """Nothing closes while the canary is not scraped; what was counted meanwhile comes at once, and the state tells."""
     server = SimulatedPrometheus()
