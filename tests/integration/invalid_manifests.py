@@ -129,6 +129,8 @@ SERVING: Final = (
     _deployment("port 0", {"spec.serving.port": 0}, "greater than or equal to 1"),
     _deployment("port 70000", {"spec.serving.port": 70000}, "less than or equal to 65535"),
     _deployment("port by name", {"spec.serving.port": "http"}, "must be of type integer"),
+    _deployment("a port that the container does not declare", {"spec.serving.port": 9000},
+                "must be a containerPort of the container model", path="spec.serving.port"),
     _deployment("label value with spaces", {f"{_POD}.labels": {"team": "risk and fraud"}},
                 "each value must be letters, digits"),
     _deployment("label value of 64 characters", {f"{_POD}.labels": {"team": "x" * 64}}, "Too long",

@@ -209,10 +209,22 @@ def test_defaults(api_lab: Lab, made: Manifest) -> None:
 
 
 def test_defaults_of_a_manifest_that_says_nothing_of_rollouts(api_lab: Lab) -> None:
-    """Without objectives and rollout a model still comes as a canary of 10%."""
+    """Without objectives and rollout a model still has a deadline; a canary of 10% is the operator's, not stored."""
     spec = _try(api_lab, model_deployment({"spec.rollout": ABSENT, "spec.objectives": ABSENT}))["spec"]
-    assert spec["rollout"]["canary"] == {"traffic": "10%"}
+    assert "canary" not in spec["rollout"]
     assert spec["rollout"]["deadline"] == "2h"
+
+
+def test_steps_can_be_added_to_a_manifest_that_had_none(api_lab: Lab) -> None:
+    """`kubectl apply` of a manifest without a canary, then with steps: no stored default stands in their way."""
+    plain = model_deployment({"spec.rollout": ABSENT}, name="grown")
+    stepped = model_deployment({"spec.rollout": {"canary": {"steps": [{"traffic": "5%"}]}}}, name="grown")
+    for manifest in (plain, stepped):
+        api_lab.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+    path = f"/apis/modeldeployment.io/v1alpha1/namespaces/{stepped['metadata']['namespace']}/modeldeployments/grown"
+    canary = api_lab.api.get(path)["spec"]["rollout"]["canary"]
+    api_lab.api.delete(path)
+    assert [step["traffic"] for step in canary["steps"]] == ["5%"]
 
 
 @pytest.mark.parametrize(

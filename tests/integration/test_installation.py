@@ -175,6 +175,7 @@ def story(cluster: Cluster) -> Cluster:
     for name in FOREIGN:
         cluster.wait(f"{name} is told", partial(_tells, cluster, name, "belongs to somebody else"))
     _edited_twice(cluster)
+    _unlabelled(cluster)
     _many_versions(cluster)
     _conflict(cluster)
     return cluster
@@ -223,6 +224,17 @@ def _edited_twice(cluster: Cluster) -> None:
             "the Service is put right",
             lambda: cluster.lab.api.get(path)["spec"]["selector"][names.LABEL_REVISION] == revision,
         )
+
+
+def _unlabelled(cluster: Cluster) -> None:
+    """A ModelRevision that loses a label gets it back."""
+    revision = cluster.status("fraud")["stable"]["revision"]
+    path = f"{API}/namespaces/default/modelrevisions/{revision}"
+    cluster.lab.api.patch(path, {"metadata": {"labels": {names.LABEL_REVISION: None}}})
+    cluster.wait(
+        "the ModelRevision's label is put right",
+        lambda: cluster.lab.api.get(path)["metadata"]["labels"].get(names.LABEL_REVISION) == revision,
+    )
 
 
 def _many_versions(cluster: Cluster) -> None:

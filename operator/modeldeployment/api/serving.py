@@ -129,6 +129,14 @@ class Metrics(Model):
     custom: MetricsSource | None = Field(default=None, description="The metrics of a runtime that no dialect knows.")
 
 
+class ContainerPort(Model):
+    """A port of a container as Kubernetes has it."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=extend(any_fields=True))
+
+    container_port: int = Field(ge=1, le=65535, description="Port on which the container listens.")
+
+
 class Container(Model):
     """A container as Kubernetes has it; only what this operator reads is named here."""
 
@@ -150,6 +158,12 @@ class Container(Model):
     )
     image: str | None = Field(
         default=None, min_length=1, max_length=1024, description="Image, e.g. registry/fraud:1.4.0."
+    )
+    ports: list[ContainerPort] | None = Field(
+        default=None,
+        max_length=32,
+        description="Ports that the container declares.",
+        json_schema_extra=extend(list_type="atomic"),
     )
 
 
@@ -218,7 +232,17 @@ class PodTemplate(Model):
 class Serving(Model):
     """What runs the model: a union, of which `template` is the member built so far."""
 
-    model_config = ConfigDict(json_schema_extra=extend(exactly_one("template", of="serving")))
+    model_config = ConfigDict(
+        json_schema_extra=extend(
+            exactly_one("template", of="serving"),
+            rule(
+                "!has(self.template) || self.template.spec.containers.all(c, c.name != 'model' || !has(c.ports) || "
+                "c.ports.exists(p, p.containerPort == self.port))",
+                "port: must be a containerPort of the container model (8080 if left out): requests are sent there",
+                field_path=".port",
+            ),
+        )
+    )
 
     template: PodTemplate | None = Field(
         default=None, description="A pod template; each version gets a Deployment and a Service made from it."

@@ -34,7 +34,8 @@ def render(name: str, shown: ModelDeploymentStatus) -> str:
     if shown.objectives:
         lines.append("├── objectives of the version that serves")
         lines += [
-            f"│   ├── {o.verdict.value:<13}{o.name}: {o.value or o.reason} ({o.bound}; {o.samples:,} requests)"
+            f"│   ├── {o.verdict.value:<13}{o.name}: {o.value or o.message or o.reason} ({o.bound}"
+            f"{_requests(o.samples)})"
             for o in shown.objectives
         ]
     if shown.decisions:
@@ -43,3 +44,7 @@ def render(name: str, shown: ModelDeploymentStatus) -> str:
             f"    ├── {d.time:%Y-%m-%d %H:%M:%S}  {d.effect:<20}{d.version:<16}{d.message}" for d in shown.decisions
         ]
     return "\n".join(lines)
+
+
+def _requests(samples: int) -> str:
+    return f"; {samples:,} requests" if samples else ""

@@ -40,7 +40,8 @@ class Entry:
         turn: the decision that waits for the one under way to end.
         weights: revision → percent that the router was last seen to apply.
         made: children that were there once: one of them that is missing was deleted by somebody.
-        as_wanted: revision → resourceVersion at which its Deployment's template was put right last.
+        as_wanted: revision → resourceVersion at which its Deployment's template was put right last; the same for the
+            route, under the model's name.
     """
 
     key: Key

@@ -48,6 +48,7 @@ WARNINGS = frozenset(
         "Aborted",
         "ProgressDeadlineExceeded",
         "Inconclusive",
+        "RolledBackInconclusive",
         "StableUnavailable",
         "CanaryUnavailable",
         "ChildRestored",
@@ -208,7 +209,8 @@ class Fleet:
         if self._dirty:
             return
         try:
-            await asyncio.wait_for(self._wake.wait(), max(0.005, min(waits)))
+            async with asyncio.timeout(max(0.005, min(waits))):  # wait_for may swallow a cancellation (Python 3.11)
+                await self._wake.wait()
         except TimeoutError:
             return
         await asyncio.sleep(0.01)  # what changes together is looked at together

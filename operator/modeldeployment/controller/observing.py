@@ -89,14 +89,6 @@ def _endpoints(key: Key, store: Store) -> dict[str, int]:
     return ready
 
 
-def revision_specs(key: Key, store: Store) -> dict[str, ModelRevisionSpec]:
-    """Revision → what it serves, for every ModelRevision of a model."""
-    return {
-        obj["metadata"]["name"]: store.parsed(MODEL_REVISIONS, obj, ModelRevisionSpec.model_validate)
-        for obj in store.children(MODEL_REVISIONS, key)
-    }
-
-
 def watched_of(entry: Entry, store: Store, defaults: tuple[Objective, ...], steady: float) -> Watched:
     """What the evidence of a model is gathered for."""
     spec, status = entry.spec, entry.status

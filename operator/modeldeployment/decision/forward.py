@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modeldeployment.api.conditions import ConditionType, find
 from modeldeployment.api.quantities import say_duration
 from modeldeployment.api.rollout import OnInconclusive, OverrideAction
 from modeldeployment.api.status import ModelDeploymentStatus, RevisionStatus, RolloutStatus, Verdict
@@ -67,13 +68,23 @@ def give_up_waiting(view: View) -> Move | None:
     arrived = _arrived(view, view.status.canary, rollout) and rollout.weight_time
     match view.spec.rollout.on_inconclusive:
         case OnInconclusive.ROLLBACK:
-            return roll_back(view, "Inconclusive", message)
+            return roll_back(view, "RolledBackInconclusive", message)
         case _ if not arrived:
             return None
         case OnInconclusive.PROMOTE if _measured(view, rollout):
             return to_step(view, rollout.steps, "PromotedInconclusive", message)
         case _:
-            return Move(view.status, "Inconclusive", f"{message}; held at this weight", "Unknown")
+            return _hold(view, view.status.canary, message)
+
+
+def _hold(view: View, canary: RevisionStatus, message: str) -> Move:
+    """A person is asked, once by an Event."""
+    message = (
+        f"{message}; held at {canary.wanted_weight}%: send it more traffic, or promote or abort it (kubectl model)"
+    )
+    known = find(view.status.conditions, ConditionType.PROGRESSING)
+    record = None if known and known.reason == "Inconclusive" else view.record(canary, "Inconclusive", message)
+    return Move(view.status, "Inconclusive", message, "Unknown", record)
 
 
 def _measured(view: View, rollout: RolloutStatus) -> bool:

@@ -240,6 +240,16 @@ def query_world(**values: float) -> World:
     return world
 
 
+def test_a_query_without_a_value_keeps_no_bad_version() -> None:
+    """A query that is refused, or returns nothing, hurts its own rule alone: errors still take the canary back."""
+    objectives = [{"name": "errors", "errorRate": {"max": "1%"}}, *QUERY]
+    world = World({"spec.objectives": objectives, "spec.rollout.rollbackOn": None}, rps=100).serving()
+    world.does("2").errors = 0.5
+    world.ask("2")
+    world.until("RolledBack", most=300)
+    assert world.records[-1].rule == "errors"
+
+
 def test_query_promotes_once_it_held_long_enough() -> None:
     """The canary's own value, above its bound for a minute."""
     world = query_world(v1=0.9, v2=0.9)
