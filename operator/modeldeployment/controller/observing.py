@@ -14,7 +14,7 @@ from modeldeployment.api.modelrevision import ModelRevisionSpec
 from modeldeployment.api.objectives import Objective
 from modeldeployment.api.quantities import seconds
 from modeldeployment.api.rollout import Judge
-from modeldeployment.api.serving import MODEL_CONTAINER, Metrics
+from modeldeployment.api.serving import MODEL_CONTAINER, Metrics, Serving
 from modeldeployment.controller.entry import Entry
 from modeldeployment.controller.resources import (
     DEPLOYMENTS,
@@ -119,6 +119,7 @@ def watched_of(entry: Entry, store: Store, defaults: tuple[Objective, ...], stea
         needs_latency=_any(wanted, RuleKind.SLOW),
         pods=created,
         started=started,
+        ports={pod["metadata"]["name"]: _model_ports(pod, spec.serving) for pod in store.children(PODS, key)},
     )
 
 
@@ -146,6 +147,22 @@ def _asked(entry: Entry) -> Metrics:
 
 def _any(rules: Iterable[Rule], kind: RuleKind) -> bool:
     return any(rule.kind is kind for rule in rules)
+
+
+def _model_ports(pod: JSON, serving: Serving) -> frozenset[int]:
+    """Ports on which the container model listens; none where it is alone in its pod, and all ports are its own."""
+    spec = pod["spec"]
+    sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
+    others = [c for c in (*spec["containers"], *sidecars) if c["name"] != MODEL_CONTAINER]
+    if not others:
+        return frozenset()
+    theirs = _declared(others)
+    own = {serving.port, *_declared(c for c in spec["containers"] if c["name"] == MODEL_CONTAINER)}
+    return frozenset(own | ({serving.metrics.port or serving.port} - theirs))
+
+
+def _declared(containers: Iterable[JSON]) -> set[int]:
+    return {port["containerPort"] for container in containers for port in container.get("ports") or ()}
 
 
 def _pod_times(key: Key, store: Store) -> tuple[dict[str, datetime], dict[str, datetime]]:

@@ -44,7 +44,7 @@ class Policy:
     def __init__(self, store: Store, kube: Kube, observer: Callable[[QueryRecord], None]) -> None:
         self._store, self._kube, self._observer = store, kube, observer
         self._connection: Connection | None = None
-        self._outcomes: dict[str, tuple[datetime, str]] = {}
+        self._outcomes: dict[str, tuple[datetime, str, str]] = {}
         self._now = datetime.min.replace(tzinfo=UTC)
         self._telling: asyncio.Task[None] | None = None
         self._tell_after = self._now
@@ -87,8 +87,9 @@ class Policy:
 
     def observe(self, record: QueryRecord) -> None:
         """Told of every query."""
-        if record.outcome != "cancelled":  # by this process, which says nothing about Prometheus
-            self._outcomes[record.outcome] = self._now, record.purpose
+        # One that was cancelled was so by this process; a person's own query may fail by itself.
+        if record.outcome != "cancelled" and (record.purpose != "promql" or record.outcome in _ANSWERED):
+            self._outcomes[record.outcome] = self._now, record.purpose, record.message
         self._observer(record)
 
     async def aclose(self) -> None:
@@ -139,7 +140,7 @@ class Policy:
             raise ValueError(f"spec.prometheus.secretRef: {error}") from error
 
     def _worst(self, now: datetime) -> tuple[str, str]:
-        """The worst outcome that stands, and what was asked for; ("", "") while there is none.
+        """The worst outcome that stands, and a sentence about it; ("", "") while there is none.
 
         The last one would do only if all queries of a look fared alike.
         """
@@ -147,11 +148,14 @@ class Policy:
         self._outcomes = {name: seen for name, seen in self._outcomes.items() if now - seen[0] <= stands}
         known = (*_WORST_FIRST, *_ANSWERED)
         name = min(self._outcomes, key=lambda name: known.index(name) if name in known else 0, default="")
-        return (name, self._outcomes[name][1]) if name else ("", "")
+        if not name:
+            return "", ""
+        _, purpose, message = self._outcomes[name]
+        return name, message or f"a query ({purpose}) failed: {name}"
 
     def _untold(self, now: datetime) -> JSON | None:
         """The status with the condition PrometheusReachable, if it is not stored like that."""
-        obj, (outcome, purpose) = self.object, self._worst(now)
+        obj, (outcome, sentence) = self.object, self._worst(now)
         if obj is None or not (self.problem or outcome):
             return None
         if self.problem:
@@ -160,7 +164,7 @@ class Policy:
             status, reason, message = "True", "QueriesAnswered", "Prometheus answers"
         else:
             words = "".join(word.capitalize() for word in outcome.split("_"))
-            status, reason, message = "False", f"Query{words}", f"a query ({purpose}) failed: {outcome}"
+            status, reason, message = "False", f"Query{words}", sentence
         wanted = Condition.model_validate(
             {
                 "type": "PrometheusReachable",

@@ -21,6 +21,7 @@ from modeldeployment.api.status import (
 )
 from modeldeployment.controller.entry import Entry
 from modeldeployment.controller.material import IN_TRIAL, STEADY, worth_writing
+from modeldeployment.controller.observing import watched_of
 from modeldeployment.controller.resources import (
     DEPLOYMENTS,
     GATEWAYS,
@@ -370,3 +371,29 @@ def test_every_field_of_a_part_is_material_but_those_that_wobble(part: str, fiel
 def test_nothing_new_is_never_written() -> None:
     """However long ago."""
     assert not worth_writing(BASE, BASE, None, NOW + timedelta(days=1))
+
+
+_SIDECAR = {"name": "istio-proxy", "ports": [{"containerPort": 15020}]}
+_MODEL = {"name": "model", "ports": [{"containerPort": 8080}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "ports"),
+    [
+        ({"containers": [_MODEL]}, set()),
+        ({"containers": [_MODEL, _SIDECAR]}, {8080, 9000}),
+        ({"containers": [_MODEL], "initContainers": [{**_SIDECAR, "restartPolicy": "Always"}]}, {8080, 9000}),
+        ({"containers": [_MODEL], "initContainers": [_SIDECAR]}, set()),
+        ({"containers": [_MODEL, {"name": "exporter", "ports": [{"containerPort": 9000}]}]}, {8080}),
+    ],
+    ids=["alone", "a sidecar", "a native sidecar", "an init container", "metrics are a sidecar's"],
+)
+def test_a_restart_of_the_model_is_of_its_own_ports(spec: JSON, ports: set[int]) -> None:
+    """A start of the container model says nothing about the counters that another container keeps."""
+    obj = model(overrides={"spec.serving.metrics": {"port": 9000}})
+    entry = Entry.of(FRAUD, obj)
+    store = Store(lambda key: None, lambda: None)
+    labels = {"modeldeployment.io/name": FRAUD[1]}
+    metadata = {"name": "p", "namespace": FRAUD[0], "uid": "p", "resourceVersion": "1", "labels": labels}
+    store.put(PODS, {"metadata": {**metadata, "creationTimestamp": "2026-11-24T12:00:00Z"}, "spec": spec})
+    assert watched_of(entry, store, (), 30.0).ports["p"] == ports
