@@ -57,8 +57,9 @@ def promoted(stage: Stage, act: Act) -> None:
     canary = stage.clients.saw(at + IN_FLIGHT_SECONDS, until)
     share = canary.share("2.0.0")
     act.check("a tenth of the requests went to the canary", 0.06 <= share <= 0.14, f"{share:.1%}")
-    verdicts = {s.verdict for s in stage.timeline.samples if at <= s.at < until}
-    act.check("promoted by the verdict Pass, not by the clock", "Fail" not in verdicts, sorted(verdicts))
+    effects = [d["effect"] for d in stage.timeline.decided(act.began)]
+    by_evidence = "StepPassed" in effects and "PromotedInconclusive" not in effects
+    act.check("promoted by its evidence, not by the clock", by_evidence, effects)
     stage.wait_state("RolloutComplete", seconds=30)
     _only(act, stage.clients.saw(until + IN_FLIGHT_SECONDS), "2.0.0")
     act.check("after the watch the version before loses its pods", stage.wait_scaled_down("1.0.0"))
