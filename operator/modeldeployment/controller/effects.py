@@ -19,12 +19,11 @@ from modeldeployment.controller.kube import ApiError, Kube
 from modeldeployment.controller.resources import (
     DEPLOYMENTS,
     HTTP_ROUTES,
-    MODEL_DEPLOYMENTS,
     MODEL_REVISIONS,
     SERVICES,
     Resource,
 )
-from modeldeployment.controller.store import Key, Store, key_of
+from modeldeployment.controller.store import Store, key_of
 from modeldeployment.decision.decide import wanted_weights
 from modeldeployment.serving import children
 from modeldeployment.serving.desired import pods_wanted
@@ -42,8 +41,6 @@ class Effects:
 
     def __init__(self, store: Store, kube: Kube) -> None:
         self._store, self._kube = store, kube
-        self._contents: dict[Key, dict[str, ModelRevisionSpec]] = {}
-        """Model → what its revisions with a part serve: a ModelRevision may be deleted. A name is of one content."""
 
     async def apply(self, entry: Entry, conflict: str, tell: Told) -> None:
         """Brings the children of one model to its status. The route first: taking traffic away must not wait.
@@ -82,7 +79,7 @@ class Effects:
         """
         contents: dict[str, ModelRevisionSpec | None] = {}
         unread = []
-        known = self._contents.get(entry.key, {})
+        known = entry.contents
         if entry.content is not None and entry.target.name in wanted:
             known = {**known, entry.target.name: entry.content}
         for obj in self._own(entry, MODEL_REVISIONS):
@@ -94,14 +91,8 @@ class Effects:
                 if name in wanted and name not in known:
                     unread.append(_unreadable(name, error))
         contents |= {name: known.get(name) for name in wanted if name not in contents}
-        self._remember(entry, {name: content for name in wanted if (content := contents[name]) is not None})
+        entry.contents = {name: content for name in wanted if (content := contents[name]) is not None}
         return contents, unread
-
-    def _remember(self, entry: Entry, contents: dict[str, ModelRevisionSpec]) -> None:
-        models = self._store.all(MODEL_DEPLOYMENTS)
-        if len(self._contents) > 2 * len(models) + 1:  # half of them are of models that are gone
-            self._contents = {key: known for key, known in self._contents.items() if key in models}
-        self._contents[entry.key] = contents
 
     async def _route(self, entry: Entry, spec: ModelDeploymentSpec, conflict: str, tell: Told) -> None:
         """The route. A conflict keeps it from being made; one that is there must still be able to move shares."""

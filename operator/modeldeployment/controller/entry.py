@@ -42,6 +42,7 @@ class Entry:
         made: children that were there once: one of them that is missing was deleted by somebody.
         as_wanted: revision → resourceVersion at which its Deployment's template was put right last; the same for the
             route, under the model's name.
+        contents: revision with a part → what it serves: its ModelRevision may be deleted.
     """
 
     key: Key
@@ -64,6 +65,7 @@ class Entry:
     weights: dict[str, int] = field(default_factory=dict)
     made: set[tuple[Resource, str]] = field(default_factory=set)
     as_wanted: dict[str, str] = field(default_factory=dict)
+    contents: dict[str, ModelRevisionSpec] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     turn: asyncio.Task[None] | None = None
 
