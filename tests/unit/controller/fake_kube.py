@@ -169,6 +169,11 @@ class Model:
         """Where a revision's children are."""
         return ("default", revision or self.name)
 
+    def restart(self) -> None:
+        """Another process, which remembers no content of a revision."""
+        self.effects = Effects(self.store, self.kube)
+        self.entry.contents = {}
+
     def ask(self, overrides: dict[str, Any]) -> None:
         """The spec is edited."""
         obj = model_deployment(overrides)

@@ -11,7 +11,7 @@ from modeldeployment.api import names
 from modeldeployment.api.base import JSON
 from modeldeployment.api.modelrevision import Stage
 from modeldeployment.api.status import Draining, ModelDeploymentStatus, Quarantined, RevisionStatus, RolloutStatus
-from modeldeployment.controller.effects import REVISIONS_KEPT, Effects, stage_of
+from modeldeployment.controller.effects import REVISIONS_KEPT, stage_of
 from modeldeployment.controller.entry import Entry
 from modeldeployment.controller.kube import ApiError
 from modeldeployment.controller.resources import DEPLOYMENTS, HTTP_ROUTES, MODEL_REVISIONS, SERVICES, Resource
@@ -434,7 +434,7 @@ async def test_children_of_a_predecessor_were_deleted_by_nobody() -> None:
     model = await serving()
     obj = {**model.entry.obj, "metadata": {**model.entry.obj["metadata"], "uid": "uid-anew"}}
     status, model.entry = model.entry.status, Entry.of(model.entry.key, obj)
-    model.effects = Effects(model.store, model.kube)
+    model.restart()
     with pytest.raises(ApiError, match="had this name before"):
         await model.apply(ModelDeploymentStatus(canary=status.stable))
     for resource in _KINDS:
@@ -564,7 +564,7 @@ async def test_revision_that_nobody_remembers_goes_on_serving() -> None:
     model, first = await canaried()
     status = model.entry.status
     model.lose(MODEL_REVISIONS, ("default", first))
-    model.effects = Effects(model.store, model.kube)
+    model.restart()
     assert await model.apply() == [] and replicas(model, first) == 1
     role = RevisionStatus(revision=model.name, version="1.5.0", wanted_weight=100)
     await model.apply(ModelDeploymentStatus(stable=role, draining=(Draining(revision=first, since=NOW),)))
@@ -573,17 +573,6 @@ async def test_revision_that_nobody_remembers_goes_on_serving() -> None:
     for resource in (DEPLOYMENTS, SERVICES):
         assert ("default", first) not in model.kube.objects[resource]
     assert await model.apply() == []
-
-
-async def test_contents_of_models_that_are_gone_are_forgotten() -> None:
-    """However many come and go, what is remembered is bounded by how many there are."""
-    model = await serving()
-    for number in range(20):
-        obj = {**model.entry.obj, "metadata": {**model.entry.obj["metadata"], "name": f"model-{number}"}}
-        entry = Entry.of(("default", f"model-{number}"), obj)
-        entry.status = ModelDeploymentStatus(canary=RevisionStatus(revision=entry.target.name, version="1.4.0"))
-        await model.effects.apply(entry, "", lambda reason, note: None)
-    assert len(model.effects._contents) <= 4
 
 
 async def unreadable(model: Model, name: str) -> None:
@@ -610,7 +599,7 @@ async def test_archived_revision_that_cannot_be_read_stops_nothing() -> None:
 async def test_revision_with_a_part_that_cannot_be_read_is_told() -> None:
     """After a downgrade: its pods stay, the other revision gets what it needs, and the model says why."""
     model, first = await canaried()
-    model.effects = Effects(model.store, model.kube)
+    model.restart()
     await unreadable(model, first)
     model.lose(DEPLOYMENTS, model.key())
     with pytest.raises(ApiError, match=f"ModelRevision {first} cannot be read by this operator: spec.newerField"):
