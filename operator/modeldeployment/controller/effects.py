@@ -245,7 +245,7 @@ class Effects:
         """Deletes the oldest revisions that have no part any more, and what was left of others."""
         kept = {*wanted, entry.target.name}
         idle = [obj for obj in self._own(entry, MODEL_REVISIONS) if obj["metadata"]["name"] not in kept]
-        idle.sort(key=lambda obj: str(obj["metadata"]["creationTimestamp"]))
+        idle.sort(key=_age)
         old = [obj["metadata"]["name"] for obj in idle[: max(0, len(idle) - REVISIONS_KEPT)]]
         left = {
             name
@@ -368,3 +368,8 @@ async def _try(effect: Awaitable[None]) -> list[ApiError]:
     except ApiError as error:
         return [error]
     return []
+
+
+def _age(obj: JSON) -> tuple[str, int]:
+    """Sorts the oldest first; of those made in the same second, the one that changed first."""
+    return str(obj["metadata"]["creationTimestamp"]), int(obj["metadata"]["resourceVersion"])
