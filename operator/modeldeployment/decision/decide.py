@@ -130,9 +130,7 @@ def _availability(view: View, rollout: RolloutStatus) -> RolloutStatus:
     canary, needed = view.status.canary, 1
     if rollout.promotion_time is None and canary and view.status.stable:
         # One that has its weight already is not late because an autoscaler asks for more.
-        weight = view.step_weight(rollout.step)
-        waits = rollout.step >= rollout.steps or canary.wanted_weight < weight
-        needed = view.pods_for(weight) if waits else 1
+        needed = 1 if view.arrived(canary, rollout) else view.pods_for(view.step_weight(rollout.step))
     work = view.workload(rollout.revision)
     enough = work.ready >= needed
     if enough and rollout.unavailable_since:

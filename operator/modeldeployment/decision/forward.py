@@ -65,7 +65,7 @@ def give_up_waiting(view: View) -> Move | None:
     if rollout.verdict is Verdict.PASS or not past_deadline(view):
         return None
     message = f"no verdict within {view.spec.rollout.deadline}: {rollout.message}"
-    arrived = _arrived(view, view.status.canary, rollout) and rollout.weight_time
+    arrived = view.arrived(view.status.canary, rollout) and rollout.weight_time
     match view.spec.rollout.on_inconclusive:
         case OnInconclusive.ROLLBACK:
             return roll_back(view, "RolledBackInconclusive", message)
@@ -104,15 +104,10 @@ def wait_for_metrics(view: View) -> Move | None:
     return Move(view.status, "WaitingForMetrics", f"Ready, no traffic before it can be judged: {why}")
 
 
-def _arrived(view: View, canary: RevisionStatus, rollout: RolloutStatus) -> bool:
-    """Whether the canary is asked to have its step's weight. Promotion is more than a weight of 100%."""
-    return rollout.step < rollout.steps and canary.wanted_weight >= view.step_weight(rollout.step)
-
-
 def raise_weight(view: View) -> Move | None:
     """Enough Ready pods for the next weight, and a router that takes it."""
     canary, rollout = view.status.canary, view.status.rollout
-    if not (canary and rollout) or _arrived(view, canary, rollout):
+    if not (canary and rollout) or view.arrived(canary, rollout):
         return None
     weight = view.step_weight(rollout.step)
     if view.workload(canary.revision).ready < view.pods_for(weight):
@@ -137,7 +132,7 @@ def _evidence_begins(view: View, status: ModelDeploymentStatus) -> ModelDeployme
 def wait_for_pods(view: View) -> Move | None:
     """Too few Ready pods for the next weight, or no router to give it."""
     canary, rollout = view.status.canary, view.status.rollout
-    if not (canary and rollout) or _arrived(view, canary, rollout):
+    if not (canary and rollout) or view.arrived(canary, rollout):
         return None
     weight = view.step_weight(rollout.step)
     state = "Promoting" if rollout.step >= rollout.steps else "CanaryStarting"

@@ -72,6 +72,10 @@ class View:
         steps = self.steps
         return steps[step][0] if step < len(steps) else FULL
 
+    def arrived(self, canary: RevisionStatus, rollout: RolloutStatus) -> bool:
+        """Whether the canary is asked to have its step's weight. Promotion is more than a weight of 100%."""
+        return rollout.step < rollout.steps and canary.wanted_weight >= self.step_weight(rollout.step)
+
     def pods_for(self, weight: int) -> int:
         """Pods that a share of the traffic needs."""
         return max(1, math.ceil(self.spec.serving.replicas * weight / FULL))
