@@ -81,7 +81,7 @@ class RuleStatus(StatusModel):
     verdict: Verdict = Field(description="What this rule says of the revision on trial.")
     message: str = Field(max_length=320, description="The numbers, in a sentence.")
     state: str = Field(
-        default="", max_length=768, description="The test's state, opaque: what a new leader goes on from."
+        default="", max_length=1280, description="The test's state, opaque: what a new leader goes on from."
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from modeldeployment.decision.arms import Counts
 from modeldeployment.decision.evidence import Delta
 from modeldeployment.decision.latency import Edges, choose_edges, shared_edges
 from modeldeployment.decision.rules import Rule, RuleKind
-from modeldeployment.decision.sequential import Counts
 
 NO_ERRORS = "this dialect has no counter of errors"
 NO_HISTOGRAM = "this dialect has no latency histogram, or it had no request yet"

@@ -1,33 +1,62 @@
 """How much more than Bernoulli noise a healthy model's bad requests vary: θ̂, from stable's own series.
 
-For blocks of L = 1 and L = 6 intervals, each pair of consecutive blocks (n₁, x₁), (n₂, x₂) of one series,
-both n > 0, gives u = n₁n₂/(n₁+n₂), p = (x₁+x₂)/(n₁+n₂) and
+For blocks of L intervals, each pair of consecutive blocks (n₁, x₁), (n₂, x₂) of one series, both n > 0, gives
+u = n₁n₂/(n₁+n₂), p = (x₁+x₂)/(n₁+n₂) and
 
     A += u·(x₁/n₁ − x₂/n₂)²     B += p     C += 2·u·p
-    θ̂ = max over L of (max(0, L·(A − B)) + 25·0.01) / (C + 25)
 
-a moment estimate of ICC/(1−ICC) per request from successive differences (slow drifts cancel, von
-Neumann 1941), shrunk towards a prior of 25 errors at ICC 0.01. L = 6 sees bursts that last
-longer than an interval. θ̂ itself is empirical: the theorem of the tests needs θ at least the true one.
+A − B over C is a moment estimate of ICC/(1−ICC) per request from successive differences (slow drifts cancel, von
+Neumann 1941), shrunk towards a prior of 25 errors at ICC 0.01. Two estimates come of it:
 
-The estimate is O(1) per series: sums, and the current and the previous block. Blocks of the arm as one
-series are kept in the state; blocks of pods only in memory, so a restart drops one pair.
+    θ̂       = max over L = 1, 6 of (max(0, L·(A − B)) + 25·0.01) / (C + 25)     drawn anew each interval
+    θ̂_block = (f·max(0, A − B) + 2·25·0.01) / (C + 25),  f = 2 + min(1, 36/pairs)  drawn anew each block of minutes
+
+The first speaks of intervals: L = 6 sees bursts that last longer than one, and L· makes up for taking them as new
+draws. The second speaks of whole blocks (blocks.py) and has its factor in it: few blocks say little about so skewed
+a thing. Both are empirical: the theorem of the tests needs θ at least the true one.
+
+The estimate is O(1) per series: sums, and the current and the previous block of each length. Those of the arm as one
+series are kept in the state; those of pods only in memory, so a restart drops one pair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
 
 LONG: Final = 6
 """Length of a long block, in intervals; a short one is one interval."""
 
+THETA_FACTOR: Final = 2.0
+"""θ of the tests over θ̂. Empirical: chosen on simulated bursts (decision.md §2, §5 Limits)."""
+PAIRS_FEW: Final = 36.0
+"""Three hours of blocks of five minutes: so few leave θ̂_block a third too small too often (ADR 0005)."""
+
 THETA_PRIOR: Final = 0.01
 ERRORS_PRIOR: Final = 25.0
+
+SERIES_SHAPE: Final = (5, 2)
+"""Open blocks of one series, each requests and bad ones: the last interval; of long blocks the last whole one and the
+one under way; the same of the blocks of minutes."""
+_LAST, _LONG_LAST, _LONG_OPEN, _BLOCK_LAST, _BLOCK_OPEN = range(5)
+
+DISPERSION: Final = np.dtype(
+    [
+        ("pods", "<f8", (3, 3)),
+        ("arm", "<f8", (3, 3)),
+        ("series", "<f8", SERIES_SHAPE),
+        ("fed", "<f8"),
+        ("pairs", "<f8"),
+    ]
+)
+"""The state: A, B, C for each of the three lengths, over the pods and over the arm as one; the arm's open blocks;
+intervals fed; pairs of blocks of minutes that the arm has closed."""
 
 
 class Block(NamedTuple):
@@ -37,157 +66,146 @@ class Block(NamedTuple):
     x: float = 0.0
 
 
-class Moments(NamedTuple):
-    """The sums A, B and C of one block length."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Pods:
+    """Open blocks of the pods of one arm: names in order, and SERIES_SHAPE for each."""
 
-    a: float = 0.0
-    b: float = 0.0
-    c: float = 0.0
+    names: tuple[str, ...] = ()
+    series: Array = field(default_factory=lambda: np.zeros((0, *SERIES_SHAPE)))
 
-    def pair(self, first: Block, second: Block) -> Moments:
-        """Add one pair of consecutive blocks; a block without requests makes no pair."""
-        if not (first.n > 0 and second.n > 0):
+    def joined_by(self, counts: Mapping[str, Block]) -> Pods:
+        """With the pods that counted something, and without those that nothing can be paired with any more."""
+        if counts.keys() == set(self.names):
             return self
-        u = first.n * second.n / (first.n + second.n)
-        p = (first.x + second.x) / (first.n + second.n)
-        difference = first.x / first.n - second.x / second.n
-        return Moments(self.a + u * difference * difference, self.b + p, self.c + 2 * u * p)
-
-    def theta(self, length: int) -> float:
-        """θ̂ of this block length alone, prior included."""
-        return (max(0.0, length * (self.a - self.b)) + ERRORS_PRIOR * THETA_PRIOR) / (self.c + ERRORS_PRIOR)
-
-
-class Series(NamedTuple):
-    """Open blocks of one series: the last interval, the last whole long block, the long block under way."""
-
-    last: Block = Block()
-    last_long: Block = Block()
-    open_long: Block = Block()
-
-    @property
-    def empty(self) -> bool:
-        """Nothing that a later interval could be paired with."""
-        return self.last.n == self.last_long.n == self.open_long.n == 0
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Sums over all series of a family (the pods, or the arm as one), and each one's open blocks."""
-
-    short: Moments = field(default_factory=Moments)
-    long: Moments = field(default_factory=Moments)
-    series: Mapping[str, Series] = field(default_factory=dict)
-
-    @property
-    def theta(self) -> float:
-        """θ̂ = ICC/(1−ICC) per request, the larger of the two block lengths'."""
-        return max(self.short.theta(1), self.long.theta(LONG))
-
-    def update(self, counts: Mapping[str, Block], *, closes_long: bool) -> Family:
-        """One interval; a series that is absent had no requests."""
-        short, long = self.short, self.long
-        series: dict[str, Series] = {}
+        known = dict(zip(self.names, self.series, strict=True))
+        kept = {name for name, blocks in known.items() if blocks[:, 0].any()}
         # Sorted, so that two leaders add in the same order and get the same bits.
-        for name in sorted(self.series.keys() | counts.keys()):
-            old, block = self.series.get(name, Series()), counts.get(name, Block())
-            short = short.pair(old.last, block)
-            open_long = Block(old.open_long.n + block.n, old.open_long.x + block.x)
-            new = Series(block, old.last_long, open_long)
-            if closes_long:
-                long = long.pair(old.last_long, open_long)
-                new = Series(block, open_long, Block())
-            if not new.empty:
-                series[name] = new
-        return Family(short, long, series)
+        names = tuple(sorted(kept | counts.keys()))
+        none = np.zeros(SERIES_SHAPE)
+        return Pods(names, np.array([known.get(name, none) for name in names]).reshape(-1, *SERIES_SHAPE))
 
 
-_ARM: Final = ""
-FLOATS: Final = 19
-"""How many numbers the state of a Dispersion is."""
+def pair(first: Array, second: Array) -> Array:
+    """A, B and C of pairs of blocks, shapes (..., 2) → (..., 3); zero where a block has no request."""
+    n1, x1, n2, x2 = first[..., 0], first[..., 1], second[..., 0], second[..., 1]
+    both = (n1 > 0) & (n2 > 0)
+    n1, n2 = np.where(both, n1, 1.0), np.where(both, n2, 1.0)
+    u, p, difference = n1 * n2 / (n1 + n2), (x1 + x2) / (n1 + n2), x1 / n1 - x2 / n2
+    made: Array = np.where(both[..., None], np.stack([u * difference * difference, p, 2 * u * p], axis=-1), 0.0)
+    return made
 
 
-@dataclass(frozen=True, slots=True)
-class Dispersion:
-    """θ̂ of stable pod by pod and as one. `phase`: intervals in the long block under way, 0 to 5."""
+def feed(series: Array, counts: Array, closes: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """One interval of many series.
 
-    pods: Family = Family()
-    arm: Family = Family()
-    phase: int = 0
-
-    def update(self, counts: Mapping[str, Block]) -> Dispersion:
-        """Feed one interval: requests and bad requests of each stable pod, after the tests have used θ̂."""
-        whole = Block(sum(c.n for c in counts.values()), sum(c.x for c in counts.values()))
-        closes = self.phase == LONG - 1
-        return Dispersion(
-            self.pods.update(counts, closes_long=closes),
-            self.arm.update({_ARM: whole}, closes_long=closes),
-            (self.phase + 1) % LONG,
-        )
-
-    @classmethod
-    def from_history(cls, names: Sequence[str], n: ArrayLike, x: ArrayLike) -> Dispersion:
-        """As if fed interval by interval: n and x of shape (series, intervals), n = 0 where a pod was absent."""
-        n, x = np.asarray(n, dtype=np.float64), np.asarray(x, dtype=np.float64)
-        return cls(
-            _family(names, n, x),
-            _family((_ARM,), n.sum(axis=0, keepdims=True), x.sum(axis=0, keepdims=True)),
-            n.shape[1] % LONG,
-        )
-
-    def without_pods(self) -> Dispersion:
-        """What survives a restart: the pods' sums, but none of their open blocks."""
-        return replace(self, pods=replace(self.pods, series={}))
-
-    def to_floats(self) -> tuple[float, ...]:
-        """The state as FLOATS numbers, without the open blocks of pods."""
-        arm = self.arm.series.get(_ARM, Series())
-        blocks = (*arm.last, *arm.last_long, *arm.open_long)
-        return (
-            *self.pods.short,
-            *self.pods.long,
-            *self.arm.short,
-            *self.arm.long,
-            *blocks,
-            float(self.phase),
-        )
-
-    @classmethod
-    def from_floats(cls, f: Sequence[float]) -> Dispersion:
-        """Inverse of to_floats."""
-        if len(f) != FLOATS:
-            raise ValueError(f"dispersion state of {len(f)} numbers, not {FLOATS}: written by another version")
-        arm = Series(Block(*f[12:14]), Block(*f[14:16]), Block(*f[16:18]))
-        return cls(
-            Family(Moments(*f[0:3]), Moments(*f[3:6])),
-            Family(Moments(*f[6:9]), Moments(*f[9:12]), {} if arm.empty else {_ARM: arm}),
-            int(f[18]),
-        )
+    `series`: (S, *SERIES_SHAPE); `counts`: (S, 2); `closes`: (S, 2), whether a long block and a block of minutes end
+    with this interval. Returns the new series, and A, B, C that each adds for the three lengths: (S, 3, 3).
+    """
+    new, added = series.copy(), np.zeros((len(series), 3, 3))
+    added[:, 0] = pair(series[:, _LAST], counts)
+    new[:, _LAST] = counts
+    for length, (last, open_) in enumerate(((_LONG_LAST, _LONG_OPEN), (_BLOCK_LAST, _BLOCK_OPEN))):
+        whole, ends = series[:, open_] + counts, closes[:, length, None]
+        added[:, length + 1] = np.where(ends, pair(series[:, last], whole), 0.0)
+        new[:, last] = np.where(ends, whole, series[:, last])
+        new[:, open_] = np.where(ends, 0.0, whole)
+    return new, added
 
 
-def _family(names: Sequence[str], n: NDArray[np.float64], x: NDArray[np.float64]) -> Family:
-    whole = n.shape[1] // LONG * LONG
-    long_n = n[:, :whole].reshape(n.shape[0], -1, LONG).sum(axis=2)
-    long_x = x[:, :whole].reshape(x.shape[0], -1, LONG).sum(axis=2)
-    open_n, open_x = n[:, whole:].sum(axis=1), x[:, whole:].sum(axis=1)
+def feed_table(state: Any, series: Array, counts: Array, row: NDArray[np.intp], block: Array) -> Array:
+    """One interval of many estimates: `state` is a table of DISPERSION, changed in place.
 
-    def last(row: NDArray[np.float64]) -> float:
-        return float(row[-1]) if row.size else 0.0
-
-    series = {
-        name: Series(
-            Block(last(n[i]), last(x[i])),
-            Block(last(long_n[i]), last(long_x[i])),
-            Block(float(open_n[i]), float(open_x[i])),
-        )
-        for i, name in enumerate(names)
-    }
-    kept = {name: one for name, one in series.items() if not one.empty}
-    return Family(_moments(n, x), _moments(long_n, long_x), kept)
+    `series`: (S, *SERIES_SHAPE), open blocks of the pods of all arms; `counts`: (S, 2); `row`: (S,), which estimate
+    each pod belongs to; `block`: intervals of a block of minutes. Returns the pods' new blocks.
+    """
+    state["fed"] += 1
+    closes = np.stack([state["fed"] % LONG == 0, state["fed"] % block == 0], axis=-1)
+    series, added = feed(series, counts, closes[row])
+    state["pods"] += _by_row(added.reshape(-1, 9), row, len(state)).reshape(-1, 3, 3)
+    arm = _by_row(counts, row, len(state))
+    before = state["series"]
+    state["pairs"] += closes[:, 1] & (before[:, _BLOCK_LAST, 0] > 0) & (before[:, _BLOCK_OPEN, 0] + arm[:, 0] > 0)
+    state["series"], added = feed(before, arm, closes)
+    state["arm"] += added
+    return series
 
 
-def _moments(n: NDArray[np.float64], x: NDArray[np.float64]) -> Moments:
-    both = (n[:, :-1] > 0) & (n[:, 1:] > 0)
-    n1, n2, x1, x2 = n[:, :-1][both], n[:, 1:][both], x[:, :-1][both], x[:, 1:][both]
-    u, p = n1 * n2 / (n1 + n2), (x1 + x2) / (n1 + n2)
-    return Moments(float(np.sum(u * (x1 / n1 - x2 / n2) ** 2)), float(np.sum(p)), float(np.sum(2 * u * p)))
+def _by_row(values: Array, row: NDArray[np.intp], rows: int) -> Array:
+    """Sums over the pods of each row, one after the other: the same bits whatever else is in the table."""
+    return np.stack([np.bincount(row, column, minlength=rows) for column in values.T], axis=-1).astype(np.float64)
+
+
+def feed_all(state: Any, pods: Sequence[Pods], counts: Sequence[Mapping[str, Block]], block: Array) -> list[Pods]:
+    """`feed_table` for arms given pod by pod; a pod that is absent had no requests. Returns their open blocks."""
+    joined = [one.joined_by(of) for one, of in zip(pods, counts, strict=True)]
+    sizes = [len(one.names) for one in joined]
+    rows = [of.get(name, (0.0, 0.0)) for one, of in zip(joined, counts, strict=True) for name in one.names]
+    series = feed_table(
+        state,
+        np.concatenate([one.series for one in joined]),
+        np.array(rows, dtype=np.float64).reshape(-1, 2),
+        np.repeat(np.arange(len(joined)), sizes),
+        block,
+    )
+    ends = np.cumsum(sizes)
+    return [
+        Pods(one.names, series[end - size : end].copy()) for one, end, size in zip(joined, ends, sizes, strict=True)
+    ]
+
+
+def theta(moments: Array) -> Array:
+    """θ̂ = ICC/(1−ICC) per request, the larger of the two short lengths': (..., 3, 3) → (...)."""
+    a, b, c = moments[..., :2, 0], moments[..., :2, 1], moments[..., :2, 2]
+    each = (np.maximum(0.0, (1.0, LONG) * (a - b)) + ERRORS_PRIOR * THETA_PRIOR) / (c + ERRORS_PRIOR)
+    largest: Array = np.max(each, axis=-1)
+    return largest
+
+
+def theta_block(moments: Array, pairs: Array) -> Array:
+    """θ of blocks of minutes, with its factor: (..., 3, 3) → (...)."""
+    a, b, c = moments[..., 2, 0], moments[..., 2, 1], moments[..., 2, 2]
+    factor = THETA_FACTOR + np.minimum(1.0, PAIRS_FEW / np.maximum(pairs, 1.0))
+    of_data = factor * np.maximum(0.0, a - b)
+    together: Array = (of_data + THETA_FACTOR * ERRORS_PRIOR * THETA_PRIOR) / (c + ERRORS_PRIOR)
+    return together
+
+
+def from_history(n: Array, x: Array, block: int, long_n: Array | None = None, long_x: Array | None = None) -> Any:
+    """The state (one row of DISPERSION) as if fed interval by interval, pods' open blocks left out.
+
+    `n`, `x`: (pods, intervals), n = 0 where a pod was absent. `long_n`, `long_x`: (pods, blocks) over a longer past, in
+    blocks of minutes; without them those of the intervals themselves count.
+    """
+    state = np.zeros(1, DISPERSION)
+    arm_n, arm_x = n.sum(axis=0, keepdims=True), x.sum(axis=0, keepdims=True)
+    state["fed"] = n.shape[1]
+    for name, of_n, of_x in (("pods", n, x), ("arm", arm_n, arm_x)):
+        for i, length in enumerate((1, LONG, block)):
+            state[name][0, i] = _moments(_sums(of_n, length), _sums(of_x, length))
+    if n.shape[1]:
+        state["series"][0, _LAST] = arm_n[0, -1], arm_x[0, -1]
+    for last, open_, length in ((_LONG_LAST, _LONG_OPEN, LONG), (_BLOCK_LAST, _BLOCK_OPEN, block)):
+        whole = n.shape[1] // length * length
+        if whole:
+            state["series"][0, last] = arm_n[0, whole - length : whole].sum(), arm_x[0, whole - length : whole].sum()
+        state["series"][0, open_] = arm_n[0, whole:].sum(), arm_x[0, whole:].sum()
+    if long_n is None or long_x is None:
+        long_n, long_x = _sums(n, block), _sums(x, block)
+    arm_n, arm_x = long_n.sum(axis=0, keepdims=True), long_x.sum(axis=0, keepdims=True)
+    state["pods"][0, 2], state["arm"][0, 2] = _moments(long_n, long_x), _moments(arm_n, arm_x)
+    state["pairs"] = np.count_nonzero((arm_n[:, :-1] > 0) & (arm_n[:, 1:] > 0))
+    return state
+
+
+def _sums(values: Array, length: int) -> Array:
+    """Sums over whole blocks: (series, intervals) → (series, blocks)."""
+    whole = values.shape[1] // length * length
+    sums: Array = values[:, :whole].reshape(values.shape[0], -1, length).sum(axis=2)
+    return sums
+
+
+def _moments(n: Array, x: Array) -> Array:
+    """A, B, C over all consecutive blocks of all series."""
+    blocks = np.stack([n, x], axis=-1)
+    sums: Array = pair(blocks[:, :-1], blocks[:, 1:]).sum(axis=(0, 1))
+    return sums

@@ -77,6 +77,7 @@ class Evidence:
         subject: the revision that they speak of: the one on trial, else the one that serves; "" for none in particular.
         intervals: those closed since the last look, oldest first.
         history: earlier intervals of the stable revision alone, given once at the start of a trial.
+        history_by_blocks: the same over a longer time, in blocks of minutes.
         windows: window length (s) → what the serving revision did in the last such window.
         data_age: age of the newest sample (s).
         values: (query, revision) → value; revision "" speaks for the whole model.
@@ -90,6 +91,7 @@ class Evidence:
     subject: str = ""
     intervals: tuple[Interval, ...] = ()
     history: tuple[Interval, ...] = ()
+    history_by_blocks: tuple[Interval, ...] = ()
     windows: Mapping[float, Delta] = field(default_factory=dict)
     data_age: float | None = None
     values: Mapping[tuple[str, str], float] = field(default_factory=dict)

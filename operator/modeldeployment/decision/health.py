@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 from modeldeployment.api.status import Health, ObjectiveStatus, Verdict
-from modeldeployment.decision import say
+from modeldeployment.decision import kernel, say
+from modeldeployment.decision.arms import Counts
 from modeldeployment.decision.counting import NO_ERRORS, count, edges_of
-from modeldeployment.decision.eprocess import AbsoluteTest, PassTest
 from modeldeployment.decision.evidence import DataState, Delta
 from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, RuleKind, objective_rules
-from modeldeployment.decision.sequential import Counts
 from modeldeployment.decision.view import View
 
 _PROOF = math.log(1 / 0.01)
@@ -81,18 +80,16 @@ def _counts(rule: Rule, delta: Delta, told: ObjectiveStatus) -> ObjectiveStatus:
     if counts is None:
         return told.model_copy(update={"reason": "CannotTell", "message": note or NO_ERRORS})
     # One look at one window, so neither restarts nor dispersion between intervals play a part.
-    worse = AbsoluteTest().update(counts.n, counts.low, bound=rule.share, gamma=1.0)
-    good = PassTest().update(counts.n, counts.high, bound=rule.share, detectable=1.0)
+    worse = kernel.log_mean_exp(kernel.absolute_increments(counts.n, counts.low, bound=rule.share))
+    good = kernel.log_mean_exp(kernel.pass_increments(counts.n, counts.high, bound=rule.share, detectable=1.0))
     if counts.n <= 0:
         verdict, reason = Verdict.INCONCLUSIVE, "NoValue"
-    elif worse.log_e >= _PROOF:
+    elif worse >= _PROOF:
         verdict, reason = Verdict.FAIL, "ProvenBroken"
     elif counts.low > rule.share * counts.n:
         verdict, reason = Verdict.INCONCLUSIVE, "BeyondBound"
     else:
-        verdict, reason = (
-            (Verdict.PASS, "ProvenKept") if good.log_e >= _PROOF else (Verdict.INCONCLUSIVE, "WithinBound")
-        )
+        verdict, reason = (Verdict.PASS, "ProvenKept") if good >= _PROOF else (Verdict.INCONCLUSIVE, "WithinBound")
     value = _value(rule, counts, delta)
     message = f"{say.of(rule, counts)}; {note}" if note else say.of(rule, counts)
     update = {"verdict": verdict, "reason": reason, "value": value, "samples": int(counts.n)}

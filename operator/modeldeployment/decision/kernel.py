@@ -27,6 +27,9 @@ Array = NDArray[np.float64]
 RATIOS: Final[Array] = 1.25 * 51.2 ** (np.arange(12) / 11)
 """r_k: how many times worse than the null each bet of the relative and the absolute test is, 1.25 to 64."""
 
+BLOCK_RATIOS: Final[Array] = RATIOS[::2]
+"""Every second of them: what the test of whole blocks (blocks.py) bets on."""
+
 PASS_TILTS: Final[Array] = 0.02 * 40 ** (np.arange(8) / 7)
 """v_k: the fraction of the null's rate that each bet of the Pass test is on, 0.02 to 0.8."""
 
@@ -65,7 +68,9 @@ def log_mean_exp(a: ArrayLike) -> Array:
     return mean
 
 
-def solve_tilt(ratio: ArrayLike, n_c: ArrayLike, n_s: ArrayLike, b_c: ArrayLike, b_s: ArrayLike, rho0: float) -> Array:
+def solve_tilt(
+    ratio: ArrayLike, n_c: ArrayLike, n_s: ArrayLike, b_c: ArrayLike, b_s: ArrayLike, rho0: ArrayLike
+) -> Array:
     """v with g(v) = ρ0·n_c·κ(r·v, b_c) + n_s·κ(v, b_s) = 0: the tilt that makes the shared rate cancel.
 
     Newton from v = (e_c+e_s)/(r·e_c+e_s), e_c = ρ0·n_c/(1+b_c), e_s = n_s/(1+b_s). There g ≤ 0 because κ
@@ -73,19 +78,20 @@ def solve_tilt(ratio: ArrayLike, n_c: ArrayLike, n_s: ArrayLike, b_c: ArrayLike,
     below: each has g ≤ 0 and is itself valid. n_c and n_s must be positive. θ = 0 has the closed form
     (ρ0·w+1−w)/(ρ0·r·w+1−w), w = n_c/(n_c+n_s) (Lindon, Sanden & Shirikian, KDD 2022), which is the start.
     """
-    r, n_c, n_s, b_c, b_s = (np.asarray(a, dtype=np.float64) for a in (ratio, n_c, n_s, b_c, b_s))
+    r, n_c, n_s, b_c, b_s, rho0 = (np.asarray(a, dtype=np.float64) for a in (ratio, n_c, n_s, b_c, b_s, rho0))
     m_c = rho0 * n_c
     e_c, e_s = m_c / (1 + b_c), n_s / (1 + b_s)
     v: Array = (e_c + e_s) / (r * e_c + e_s)
-    if not np.any(b_c > 0) and not np.any(b_s > 0):
-        return v
+    # Each element stops for itself, so that its bits do not depend on what it is computed together with.
+    going = np.broadcast_to((b_c > 0) | (b_s > 0), v.shape)
     for _ in range(_NEWTON_STEPS_MAX):
+        if not np.any(going):
+            break
         rv = r * v
         g = m_c * kappa(rv, b_c) + n_s * kappa(v, b_s)
-        step = g / (m_c * r / (1 + b_c * rv) + n_s / (1 + b_s * v))
+        step = np.where(going, g / (m_c * r / (1 + b_c * rv) + n_s / (1 + b_s * v)), 0.0)
         v = v - step
-        if np.all(np.abs(step) <= 1e-9 * v):  # quadratic: the next step would be below 1e-16
-            break
+        going = np.abs(step) > 1e-9 * v  # quadratic: the next step would be below 1e-16
     return v
 
 
@@ -95,36 +101,41 @@ def relative_increments(
     n_s: ArrayLike,
     x_s: ArrayLike,
     *,
-    rho0: float = 1.0,
+    rho0: ArrayLike = 1.0,
     theta_c: ArrayLike = 0.0,
     theta_s: ArrayLike = 0.0,
+    ratios: Array = RATIOS,
 ) -> Array:
-    """Log e-values of one interval against "canary's rate ≤ ρ0 × stable's", one for each of RATIOS.
+    """Log e-values of one interval against "canary's rate ≤ ρ0 × stable's", one for each of `ratios`.
 
-    Shape (..., 12) for inputs of shape (...). Zero where an arm has no request: no evidence.
+    Shape (..., K) for inputs of shape (...) and K ratios. Zero where an arm has no request: no evidence.
     """
-    n_c, x_c, n_s, x_s, theta_c, theta_s = (
-        np.asarray(a, dtype=np.float64)[..., None] for a in (n_c, x_c, n_s, x_s, theta_c, theta_s)
+    n_c, x_c, n_s, x_s, rho0, theta_c, theta_s = (
+        np.asarray(a, dtype=np.float64)[..., None] for a in (n_c, x_c, n_s, x_s, rho0, theta_c, theta_s)
     )
     both = (n_c > 0) & (n_s > 0)
     n_c, n_s = np.where(both, n_c, 1.0), np.where(both, n_s, 1.0)
     b_c, b_s = n_c * theta_c, n_s * theta_s
-    v = solve_tilt(RATIOS, n_c, n_s, b_c, b_s, rho0)
-    return np.where(both, x_c * s(RATIOS * v, b_c) + x_s * s(v, b_s), 0.0)
+    v = solve_tilt(ratios, n_c, n_s, b_c, b_s, rho0)
+    return np.where(both, x_c * s(ratios * v, b_c) + x_s * s(v, b_s), 0.0)
 
 
-def absolute_increments(n: ArrayLike, x: ArrayLike, *, bound: float, theta: ArrayLike = 0.0) -> Array:
-    """Log e-values of one interval against "rate ≤ bound", one for each of RATIOS: shape (..., 12)."""
-    return _one_arm(RATIOS, n, x, bound, theta)
+def absolute_increments(
+    n: ArrayLike, x: ArrayLike, *, bound: ArrayLike, theta: ArrayLike = 0.0, ratios: Array = RATIOS
+) -> Array:
+    """Log e-values of one interval against "rate ≤ bound", one for each of `ratios`: shape (..., K)."""
+    return _one_arm(ratios, n, x, bound, theta)
 
 
-def pass_increments(n: ArrayLike, x: ArrayLike, *, bound: float, detectable: float, theta: ArrayLike = 0.0) -> Array:
+def pass_increments(
+    n: ArrayLike, x: ArrayLike, *, bound: ArrayLike, detectable: ArrayLike, theta: ArrayLike = 0.0
+) -> Array:
     """Log e-values of one interval against "rate ≥ detectable·bound", one for each of PASS_TILTS: (..., 8)."""
-    return _one_arm(PASS_TILTS, n, x, detectable * bound, theta)
+    return _one_arm(PASS_TILTS, n, x, np.multiply(detectable, bound), theta)
 
 
-def _one_arm(tilts: Array, n: ArrayLike, x: ArrayLike, rate: float, theta: ArrayLike) -> Array:
-    n, x, theta = (np.asarray(a, dtype=np.float64)[..., None] for a in (n, x, theta))
+def _one_arm(tilts: Array, n: ArrayLike, x: ArrayLike, rate: ArrayLike, theta: ArrayLike) -> Array:
+    n, x, rate, theta = (np.asarray(a, dtype=np.float64)[..., None] for a in (n, x, rate, theta))
     b = n * theta
     return x * s(tilts, b) - n * rate * kappa(tilts, b)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 
 from modeldeployment.api.quantities import say_duration
+from modeldeployment.decision.arms import Counts
 from modeldeployment.decision.evidence import Delta
+from modeldeployment.decision.hypothesis import Compare
+from modeldeployment.decision.needed import Needed
 from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, RuleKind
-from modeldeployment.decision.sequential import Compare, Counts, Needed, RuleState
+from modeldeployment.decision.sequential import RuleState
 from modeldeployment.decision.threshold import ThresholdState
 
 
@@ -40,13 +43,17 @@ def sequential(rule: Rule, state: RuleState) -> str:
     """The evidence of a sequential test, with what it takes to decide."""
     alone = state.bound.compare is Compare.BOUND
     beside = "" if alone else f", stable {of(rule, state.stable)}"
-    against = "" if alone else f" against stable {_e(state.relative.log_e)} ({1 / state.plan.alpha:.4g} decides),"
+    against = (
+        ""
+        if alone
+        else f" against stable {_e(min(state.relative, state.by_blocks))} ({1 / state.plan.alpha:.4g} decides),"
+    )
     needed = 1 / state.plan.alpha if alone else 4
     bound = "the bound" if state.bound.share == rule.share else f"{100 * state.bound.share:g}%"
     return (
         f"{rule.subject}: {of(rule, state.canary)}{beside}; allowed {100 * rule.share:g}%; evidence that it is worse:"
-        f"{against} against {bound} {_e(state.absolute.log_e)} ({needed:.4g} decides); that it is good "
-        f"{_e(state.pass_.log_e)} ({1 / state.plan.beta:.4g} decides)"
+        f"{against} against {bound} {_e(state.absolute)} ({needed:.4g} decides); that it is good "
+        f"{_e(state.passing)} ({1 / state.plan.beta:.4g} decides)"
     )
 
 

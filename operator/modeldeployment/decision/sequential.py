@@ -1,52 +1,32 @@
 """Sequential tests of a rollout: is the canary proven worse, or proven good enough, or neither yet.
 
-Each rule (an error rate, a latency bound) runs three e-processes on the same counts:
+Each rule (an error rate, a latency bound) runs four e-processes on the same counts:
 
 - relative: null "canary's rate ≤ ρ0 × stable's over the same time", whatever stable's is;
 - absolute: null "canary's rate ≤ bound";
-- Pass: null "canary's rate ≥ detectable × bound".
+- Pass: null "canary's rate ≥ detectable × bound";
+- blocks: the relative one (without a stable arm the absolute one) over blocks of minutes, for bursts (blocks.py).
 
-All stay valid however often they are looked at (eprocess.py). States are values: `update` returns a new one.
+All stay valid however often they are looked at (eprocess.py). States are values: `update` returns a new one. The
+numbers of many rules are rows of one table, so that a fleet's rules are updated together (`update_all`).
 """
 
 from __future__ import annotations
 
 import base64
 import math
-import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Final, NamedTuple
+from functools import cached_property
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
 
 from modeldeployment.api.status import Verdict
-from modeldeployment.decision import kernel
-from modeldeployment.decision.dispersion import FLOATS as DISPERSION_FLOATS
-from modeldeployment.decision.dispersion import Block, Dispersion
-from modeldeployment.decision.eprocess import AbsoluteTest, PassTest, RelativeTest
-
-__all__ = [
-    "AbsoluteTest",
-    "Bound",
-    "Compare",
-    "Counts",
-    "Interval",
-    "Judgement",
-    "Needed",
-    "PassTest",
-    "Plan",
-    "RelativeTest",
-    "RuleState",
-    "Traffic",
-    "Verdict",
-    "judge",
-]
-
-FIRST_GAMMA: Final = 0.9
-"""Share of the wealth that starts at the first interval; the rest starts spread evenly over the others."""
-
-CAP_SHARE: Final = 0.75
-"""How much of ln(1/α) one interval may add: no interval decides alone, and two can."""
+from modeldeployment.decision import blocks, dispersion, eprocess, kernel
+from modeldeployment.decision.arms import Counts, Interval
+from modeldeployment.decision.dispersion import DISPERSION, THETA_FACTOR, Block, Pods
+from modeldeployment.decision.hypothesis import Bound, Compare, Plan
 
 ABSOLUTE_E_MIN: Final = 4.0
 """E_abs that Fail also asks for: protects a version that is worse than stable but inside its bound."""
@@ -54,286 +34,242 @@ ABSOLUTE_E_MIN: Final = 4.0
 ALONE_AFTER: Final = 3
 """Intervals without a single request to stable after which the bound alone counts, as where there is no stable arm."""
 
-THETA_FACTOR: Final = 2.0
-"""θ of the tests over θ̂. Empirical: chosen on simulated bursts (decision.md §2, §5 Limits)."""
+
+_VERSION: Final = "2"
+STATE: Final = np.dtype(
+    [
+        ("relative", eprocess.RESTARTED),
+        ("absolute", eprocess.RESTARTED),
+        ("passing", "<f8", (len(kernel.PASS_TILTS),)),
+        ("blocks", blocks.BLOCKS),
+        ("canary", "<f8", (3,)),
+        ("stable", "<f8", (3,)),
+        ("intervals", "<f8"),
+        ("dispersion", DISPERSION),
+    ]
+)
+"""All numbers of a rule. `passing`: log L_k of each bet. `canary`, `stable`: n, low, high of all evidence."""
 
 
-class Compare(StrEnum):
-    """What a rule's canary must be proven worse than, to fail."""
-
-    STABLE_AND_BOUND = "StableAndBound"
-    """E_rel ≥ 1/α and E_abs ≥ 4: false ≤ α for one no worse than stable, ≤ 25 % for one inside its bound."""
-    STRICT = "Strict"
-    """E_rel ≥ 1/α and E_abs ≥ 1/α: false ≤ α for either."""
-    STABLE = "Stable"
-    """E_rel ≥ 1/α alone: the bound plays no part in Fail."""
-    BOUND = "Bound"
-    """E_abs ≥ 1/α alone: for when there is no stable arm. Blames the version for an incident."""
+def _begin(known: Any = None) -> bytes:
+    row = np.zeros(1, STATE)
+    eprocess.begin(row["relative"])
+    eprocess.begin(row["absolute"])
+    blocks.begin(row["blocks"])
+    if known is not None:
+        row["dispersion"] = known
+    return row.tobytes()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is fixed for the whole rollout. `horizon`: intervals from its start to its deadline."""
-
-    horizon: int
-    alpha: float = 0.04
-    beta: float = 0.05
-
-    def __post_init__(self) -> None:
-        if self.horizon < 1 or not 0 < self.alpha < 1 or not 0 < self.beta < 1:
-            raise ValueError(f"a plan needs horizon ≥ 1 and alpha, beta between 0 and 1: {self}")
-
-    @property
-    def cap(self) -> float:
-        """The most that log E may rise in one interval."""
-        return CAP_SHARE * math.log(1 / self.alpha)
-
-    def gamma(self, done: int, length: int) -> float:
-        """Wealth that starts betting in the `length` intervals after the first `done` ones."""
-        first = FIRST_GAMMA if done == 0 else 0.0
-        later = length - 1 if done == 0 else length
-        return min(1.0, first + later * (1 - FIRST_GAMMA) / max(1, self.horizon - 1))
+_NEW: Final = _begin()
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """One bound on the share of bad requests. Keep it below 0.1: above, the tests are valid but slow.
-
-    `rolls_back`: whether the rule can Fail; one that cannot must still Pass.
-    """
-
-    share: float
-    rho0: float = 1.0
-    detectable: float = 2.0
-    compare: Compare = Compare.STABLE_AND_BOUND
-    rolls_back: bool = True
-
-    def __post_init__(self) -> None:
-        if not (0 < self.share < 1 and self.rho0 >= 1 and self.detectable >= 1):
-            raise ValueError(f"a bound needs 0 < share < 1, rho0 ≥ 1 and detectable ≥ 1: {self}")
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Requests n and bad ones, between two counts that are the same but for a latency between edges.
-
-    `low` = x(e⁺) ≤ true x ≤ `high` = x(e⁻): Fail uses low, Pass uses high. x above n is allowed: errors
-    may be counted at another moment than requests.
-    """
-
-    n: float = 0
-    low: float = 0
-    high: float = 0
-
-    def __post_init__(self) -> None:
-        if not (self.n >= 0 and 0 <= self.low <= self.high < math.inf):
-            raise ValueError(f"counts must have n ≥ 0 and 0 ≤ low ≤ high: {self}")
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(self.n + other.n, self.low + other.low, self.high + other.high)
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """What both arms did since the last interval, pod by pod.
-
-    `length`: intervals of the schedule that it spans (more than 1 after a gap). `weight_moved`: the traffic
-    weight changed within it, so the arms did not see the same mix of times and it is not evidence.
-    """
-
-    canary: Mapping[str, Counts] = field(default_factory=dict)
-    stable: Mapping[str, Counts] = field(default_factory=dict)
-    length: int = 1
-    weight_moved: bool = False
-
-
-class Needed(NamedTuple):
-    """Evidence still needed."""
-
-    requests: float
-    minutes: float
-
-
-class Traffic(NamedTuple):
-    """Requests per second of both arms together, the canary's share of them (0 to 1), seconds per interval."""
-
-    rps: float
-    weight: float
-    interval: float
-
-    def needed(self, requests: float | None, share: float) -> Needed | None:
-        """In minutes, when `share` of the traffic counts."""
-        if requests is None:
-            return None
-        rate = 60 * self.rps * share
-        return Needed(requests, requests / rate if rate > 0 else math.inf)
-
-
-_VERSION: Final = "1"
-_GRID: Final = len(kernel.RATIOS)
-_STATE_FLOATS: Final = 2 * (_GRID + 2) + len(kernel.PASS_TILTS) + 7 + DISPERSION_FLOATS
-_STATE: Final = struct.Struct(f"<{_STATE_FLOATS}d")
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RuleState:
-    """All that a rule remembers: its three e-processes, stable's dispersion, totals used as evidence.
+    """All that a rule remembers: its e-processes, stable's dispersion, totals used as evidence.
 
-    `intervals` counts those of the schedule since the rollout began, gaps and discarded ones included.
+    `numbers` are one row of STATE. `pods` are open blocks of stable's pods: all that a restart loses.
     """
 
     bound: Bound
     plan: Plan
-    relative: RelativeTest = field(default_factory=RelativeTest)
-    absolute: AbsoluteTest = field(default_factory=AbsoluteTest)
-    pass_: PassTest = field(default_factory=PassTest)
-    canary: Counts = Counts()
-    stable: Counts = Counts()
-    intervals: int = 0
-    dispersion: Dispersion = field(default_factory=Dispersion)
+    numbers: bytes = _NEW
+    pods: Pods = field(default_factory=Pods, compare=False)
+
+    @classmethod
+    def begin(cls, bound: Bound, plan: Plan, known: Any = None) -> Self:
+        """A new test, with what is known of stable's dispersion (one row of DISPERSION)."""
+        return cls(bound, plan, _begin(known))
+
+    @cached_property
+    def row(self) -> Any:
+        """The numbers by name, to be read."""
+        return np.frombuffer(self.numbers, STATE)
 
     def update(self, interval: Interval) -> RuleState:
         """One interval. θ comes from earlier intervals only; then this one is fed to θ̂."""
-        bound, cap, gamma = self.bound, self.plan.cap, self.plan.gamma(self.intervals, interval.length)
-        canary = sum(interval.canary.values(), Counts())
-        stable = sum(interval.stable.values(), Counts())
-        theta_c, theta_s = self.thetas
-        fed = replace(
-            self,
-            intervals=self.intervals + interval.length,
-            dispersion=self.dispersion.update({pod: Block(c.n, c.low) for pod, c in interval.stable.items()}),
-        )
-        if interval.weight_moved:
-            return replace(fed, relative=self.relative.spend(gamma), absolute=self.absolute.spend(gamma))
-        relative = self.relative.update(
-            canary.n,
-            canary.low,
-            stable.n,
-            stable.low,
-            gamma=gamma,
-            cap=cap,
-            rho0=bound.rho0,
-            theta_c=theta_c,
-            theta_s=theta_s,
-        )
-        absolute = self.absolute.update(canary.n, canary.low, bound=bound.share, gamma=gamma, cap=cap, theta=theta_c)
-        pass_ = self.pass_.update(canary.n, canary.high, bound=bound.share, detectable=bound.detectable, theta=theta_c)
-        return replace(
-            fed,
-            relative=relative,
-            absolute=absolute,
-            pass_=pass_,
-            canary=self.canary + canary,
-            stable=self.stable + stable,
-        )
+        return update_all([self], [interval])[0]
 
     def begin_step(self) -> RuleState:
         """A new step asks for a new proof of Pass; Fail's evidence goes on over the whole rollout."""
-        return replace(self, pass_=PassTest())
+        row = self.row.copy()
+        row["passing"] = 0.0
+        return replace(self, numbers=row.tobytes())
 
-    @property
+    @cached_property
+    def relative(self) -> float:
+        """log E against "canary's rate ≤ ρ0 × stable's"."""
+        return float(self.row["relative"]["log_e"][0])
+
+    @cached_property
+    def absolute(self) -> float:
+        """log E against "canary's rate ≤ bound"."""
+        return float(self.row["absolute"]["log_e"][0])
+
+    @cached_property
+    def passing(self) -> float:
+        """log E against "canary's rate ≥ detectable × bound"."""
+        return float(kernel.log_mean_exp(self.row["passing"])[0])
+
+    @cached_property
+    def by_blocks(self) -> float:
+        """log E of the relative test (without a stable arm of the absolute one) over blocks of minutes."""
+        return float(self.row["blocks"]["log_e"][0])
+
+    @cached_property
+    def canary(self) -> Counts:
+        """All evidence of the canary."""
+        return Counts(*self.row["canary"][0].tolist())
+
+    @cached_property
+    def stable(self) -> Counts:
+        """All evidence of stable."""
+        return Counts(*self.row["stable"][0].tolist())
+
+    @cached_property
+    def intervals(self) -> int:
+        """Those of the schedule since the rollout began, gaps and discarded ones included."""
+        return int(self.row["intervals"][0])
+
+    @cached_property
     def thetas(self) -> tuple[float, float]:
-        """θ of the canary (2·θ̂ of stable pod by pod) and of stable (2·θ̂ of stable as one)."""
-        return THETA_FACTOR * self.dispersion.pods.theta, THETA_FACTOR * self.dispersion.arm.theta
-
-    def pass_needed(self, traffic: Traffic) -> Needed | None:
-        """Requests of the canary until Pass, should its rate so far go on; None: not at this error rate."""
-        per_interval = traffic.rps * traffic.weight * traffic.interval
-        rate, _ = self._rates(self.canary.high, self.stable.high)
-        requests = kernel.pass_requests(
-            rate,
-            self.pass_.log_e,
-            bound=self.bound.share,
-            detectable=self.bound.detectable,
-            beta=self.plan.beta,
-            b=per_interval * self.thetas[0],
-        )
-        return traffic.needed(requests, traffic.weight)
-
-    def fail_needed(self, traffic: Traffic) -> Needed | None:
-        """Requests of both arms (without stable: of the canary) until Fail, in the median; None: never so."""
-        w, (theta_c, theta_s), alpha = traffic.weight, self.thetas, self.plan.alpha
-        per_interval = traffic.rps * traffic.interval
-        rate, rate_s = self._rates(self.canary.low, self.stable.low)
-        b_c, b_s = per_interval * w * theta_c, per_interval * (1 - w) * theta_s
-        if self.bound.compare is Compare.BOUND:
-            log_e, share = self.absolute.log_e, self.bound.share
-            alone = kernel.fail_requests_alone(rate, log_e, bound=share, alpha=alpha, b=b_c)
-            return traffic.needed(alone, w)
-        log_e, rho0 = self.relative.log_e, self.bound.rho0
-        both = kernel.fail_requests(rate, rate_s, log_e, share=w, alpha=alpha, rho0=rho0, b_c=b_c, b_s=b_s)
-        return traffic.needed(both, 1.0)
-
-    def _rates(self, x_c: float, x_s: float) -> tuple[float, float]:
-        """Likely rates of canary and stable. The canary's starts at stable's (half the bound without one).
-
-        With the weight of 1/(2·bound) requests: at (x+½)/(n+1) a canary of 20 clean requests would be said to
-        run at 2.4 %, and never to pass.
-        """
-        known = self.stable.n > 0
-        rate_s = (x_s + 0.5) / (self.stable.n + 1) if known else self.bound.share / 2
-        prior = 1 / (2 * self.bound.share)
-        return (x_c + prior * rate_s) / (self.canary.n + prior), rate_s
+        """θ of the canary (2·θ̂ of stable pod by pod) and of stable (2·θ̂ of stable as one), interval by interval."""
+        known = self.row["dispersion"]
+        pods, arm = dispersion.theta(known["pods"])[0], dispersion.theta(known["arm"])[0]
+        return THETA_FACTOR * float(pods), THETA_FACTOR * float(arm)
 
     @property
     def log_e_fail(self) -> float:
         """Log of what the rule adds to Fail: the evidence of its `compare`, −inf while its gate is shut."""
         if not self.bound.rolls_back:
             return -math.inf
+        gate = 0.0
         match self.bound.compare:
-            case Compare.STABLE:
-                return self.relative.log_e
             case Compare.BOUND:
-                return self.absolute.log_e
+                return min(self.absolute, self.by_blocks)
+            case Compare.STABLE:
+                return min(self.relative, self.by_blocks)
             case Compare.STRICT:
                 gate = 1 / self.plan.alpha
             case Compare.STABLE_AND_BOUND:
-                if self.stable.n == 0 and self.intervals >= ALONE_AFTER:
-                    return self.absolute.log_e  # stable is dead or not measured: there is nothing to compare with
+                if self.row["stable"][0, 0] == 0 and self.intervals >= ALONE_AFTER:
+                    return self.absolute  # stable is dead or not measured: there is nothing to compare with
                 gate = ABSOLUTE_E_MIN
-        return self.relative.log_e if self.absolute.log_e >= math.log(gate) else -math.inf
+        return min(self.relative, self.by_blocks) if self.absolute >= math.log(gate) else -math.inf
 
     @property
     def passed(self) -> bool:
         """The canary is proven below detectable × bound since the step began."""
-        return self.pass_.log_e >= math.log(1 / self.plan.beta)
+        return self.passing >= math.log(1 / self.plan.beta)
 
     def to_state(self) -> str:
-        """Every number bit for bit, as "1:" and base64 of little-endian float64; open pod blocks are left out."""
-        numbers = (
-            *(*self.relative.log_s, self.relative.u, self.relative.log_e),
-            *(*self.absolute.log_s, self.absolute.u, self.absolute.log_e),
-            *self.pass_.log_l,
-            *(self.canary.n, self.canary.low, self.canary.high),
-            *(self.stable.n, self.stable.low, self.stable.high, self.intervals),
-            *self.dispersion.to_floats(),
-        )
-        return f"{_VERSION}:{base64.b64encode(_STATE.pack(*numbers)).decode('ascii')}"
+        """Every number bit for bit, as "2:" and base64 of little-endian float64; open pod blocks are left out."""
+        return f"{_VERSION}:{base64.b64encode(self.numbers).decode('ascii')}"
 
     @classmethod
     def from_state(cls, state: str, bound: Bound, plan: Plan) -> RuleState:
         """Inverse of to_state; ValueError for a state of another version or a damaged one."""
         version, _, body = state.partition(":")
         raw = base64.b64decode(body, validate=True)
-        if version != _VERSION or len(raw) != _STATE.size:
+        if version != _VERSION or len(raw) != STATE.itemsize:
             raise ValueError(f"state of version {version!r} and {len(raw)} bytes: written by another version")
-        f, at = _STATE.unpack(raw), 2 * (_GRID + 2)
-        if any(math.isnan(number) or number == math.inf for number in f):
+        numbers = np.frombuffer(raw, "<f8")
+        if np.any(np.isnan(numbers)) or np.any(numbers == np.inf):
             raise ValueError("state holds a number that no test has: it is damaged")
-        relative = RelativeTest(f[:_GRID], f[_GRID], f[_GRID + 1])
-        absolute = AbsoluteTest(f[_GRID + 2 : at - 2], f[at - 2], f[at - 1])
-        rest = f[at + len(kernel.PASS_TILTS) :]
-        return cls(
-            bound,
-            plan,
-            relative,
-            absolute,
-            PassTest(f[at : at + len(kernel.PASS_TILTS)]),
-            Counts(*rest[0:3]),
-            Counts(*rest[3:6]),
-            int(rest[6]),
-            Dispersion.from_floats(rest[7:]),
-        )
+        return cls(bound, plan, raw)
+
+
+class Facts(NamedTuple):
+    """What one update needs beside the numbers; of many rules, a column each. n, low, high of both arms come last."""
+
+    share: float
+    rho0: float
+    detectable: float
+    alone: float
+    cap: float
+    gamma: float
+    block_gamma: float
+    block: float
+    length: float
+    evidence: float
+    n_c: float
+    low_c: float
+    high_c: float
+    n_s: float
+    low_s: float
+    high_s: float
+
+
+def _facts(state: RuleState, interval: Interval) -> Facts:
+    bound, plan = state.bound, state.plan
+    return Facts(
+        bound.share,
+        bound.rho0,
+        bound.detectable,
+        bound.compare is Compare.BOUND,
+        plan.cap,
+        plan.gamma(state.intervals, interval.length),
+        plan.block_gamma,
+        plan.block,
+        interval.length,
+        not interval.weight_moved,
+        *_total(interval.canary.values()),
+        *_total(interval.stable.values()),
+    )
+
+
+def _total(counts: Iterable[Counts]) -> tuple[float, float, float]:
+    n = low = high = 0.0
+    for one in counts:
+        n, low, high = n + one.n, low + one.low, high + one.high
+    return n, low, high
+
+
+def update_all(states: Sequence[RuleState], intervals: Sequence[Interval]) -> list[RuleState]:
+    """One interval for each of many rules, as `update` of each: the same bits, many times faster."""
+    if not states:
+        return []
+    table = np.frombuffer(bytearray().join([state.numbers for state in states]), STATE)
+    of: Any = Facts(*np.array([_facts(*one) for one in zip(states, intervals, strict=True)], dtype=np.float64).T)
+    advance_table(table, of)
+    stable = [{pod: Block(c.n, c.low) for pod, c in interval.stable.items()} for interval in intervals]
+    pods = dispersion.feed_all(table["dispersion"], [state.pods for state in states], stable, of.block)
+    numbers, size = table.tobytes(), STATE.itemsize
+    return [
+        RuleState(state.bound, state.plan, numbers[i * size : (i + 1) * size], of_pods)
+        for i, (state, of_pods) in enumerate(zip(states, pods, strict=True))
+    ]
+
+
+def advance_table(table: Any, of: Any) -> None:
+    """One interval of the e-processes and totals of a table of STATE, in place; `of` is Facts of columns (N,).
+
+    θ is as the table has it, of earlier intervals: the dispersion is fed afterwards.
+    """
+    used, known = of.evidence > 0, table["dispersion"]
+    n_c, low_c, high_c, n_s, low_s, high_s = (np.where(used, column, 0.0) for column in of[-6:])
+    theta_c = THETA_FACTOR * dispersion.theta(known["pods"])
+    theta_s = THETA_FACTOR * dispersion.theta(known["arm"])
+    relative = kernel.relative_increments(n_c, low_c, n_s, low_s, rho0=of.rho0, theta_c=theta_c, theta_s=theta_s)
+    absolute = kernel.absolute_increments(n_c, low_c, bound=of.share, theta=theta_c)
+    eprocess.step(table["relative"], relative, of.gamma, of.cap, (n_c > 0) & (n_s > 0))
+    eprocess.step(table["absolute"], absolute, of.gamma, of.cap, n_c > 0)
+    table["passing"] += kernel.pass_increments(n_c, high_c, bound=of.share, detectable=of.detectable, theta=theta_c)
+    blocks.step(
+        table["blocks"],
+        np.stack([n_c, low_c, n_s, low_s], axis=-1),
+        theta=np.stack([dispersion.theta_block(known[arm], known["pairs"]) for arm in ("pods", "arm")], axis=-1),
+        rho0=of.rho0,
+        bound=of.share,
+        alone=of.alone > 0,
+        place=table["intervals"],
+        length=of.length,
+        block=of.block,
+        gamma=of.block_gamma,
+    )
+    table["canary"] += np.stack([n_c, low_c, high_c], axis=-1)
+    table["stable"] += np.stack([n_s, low_s, high_s], axis=-1)
+    table["intervals"] += of.length
 
 
 class Judgement(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Final
 
 from modeldeployment.api.rollout import Counting
 from modeldeployment.api.status import Verdict
-from modeldeployment.decision.sequential import Counts, Interval
+from modeldeployment.decision.arms import Counts, Interval
 
 _VERSION: Final = "1"
 

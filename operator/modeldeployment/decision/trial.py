@@ -7,16 +7,17 @@ reads them from there and goes on from `evidenceTime`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from modeldeployment.api.quantities import fraction, seconds
 from modeldeployment.api.rollout import Judge, Sequential, Threshold
 from modeldeployment.api.status import RevisionStatus, RolloutStatus
-from modeldeployment.decision import sequential, threshold
+from modeldeployment.decision import arms, blocks, dispersion, hypothesis, sequential, threshold
 from modeldeployment.decision.counting import count_arm, edges_of
-from modeldeployment.decision.dispersion import Dispersion
 from modeldeployment.decision.evidence import Interval
 from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, RuleKind, trial_rules
@@ -83,7 +84,7 @@ def _next_step(view: View, state: State) -> State:
     bound = replace(state.bound, compare=_compare(alone=_alone(view)))
     if bound == state.bound:
         return state.begin_step()
-    return sequential.RuleState(bound, state.plan, dispersion=state.dispersion)
+    return sequential.RuleState.begin(bound, state.plan, state.row["dispersion"])
 
 
 def _alone(view: View) -> bool:
@@ -91,8 +92,8 @@ def _alone(view: View) -> bool:
     return view.status.canary is None or view.status.canary.wanted_weight == FULL
 
 
-def _compare(*, alone: bool) -> sequential.Compare:
-    return sequential.Compare.BOUND if alone else sequential.Compare.STABLE_AND_BOUND
+def _compare(*, alone: bool) -> hypothesis.Compare:
+    return hypothesis.Compare.BOUND if alone else hypothesis.Compare.STABLE_AND_BOUND
 
 
 def _usable(view: View, rollout: RolloutStatus, on_trial: RevisionStatus) -> list[Interval]:
@@ -103,14 +104,18 @@ def _usable(view: View, rollout: RolloutStatus, on_trial: RevisionStatus) -> lis
     return [interval for interval in view.evidence.intervals if interval.end > since]
 
 
-def plan(view: View, rollout: RolloutStatus) -> sequential.Plan:
+def plan(view: View, rollout: RolloutStatus) -> hypothesis.Plan:
     """Error bounds of the trial: the rollout's, or the watch's after promotion."""
     analysis = view.spec.rollout.analysis
     alpha = fraction((analysis.sequential or Sequential()).false_rollback)
     watching = rollout.promotion_time is not None
     length = seconds(view.spec.rollout.watch if watching else view.spec.rollout.deadline)
-    horizon = max(1, round(length / seconds(analysis.interval)))
-    return sequential.Plan(horizon=horizon, alpha=alpha * (1 - ROLLOUT_SHARE if watching else ROLLOUT_SHARE))
+    interval = seconds(analysis.interval)
+    return hypothesis.Plan(
+        horizon=max(1, round(length / interval)),
+        alpha=alpha * (1 - ROLLOUT_SHARE if watching else ROLLOUT_SHARE),
+        block=max(1, round(blocks.SECONDS / interval)),
+    )
 
 
 def _interval(view: View, rollout: RolloutStatus, rule: Rule, state: State, interval: Interval) -> tuple[State, str]:
@@ -120,7 +125,7 @@ def _interval(view: View, rollout: RolloutStatus, rule: Rule, state: State, inte
     if rule.kind is RuleKind.SLOW:
         edges, note = edges_of(rule, (*interval.trial.values(), *interval.control.values()))
     width = (interval.end - interval.start).total_seconds()
-    counted = sequential.Interval(
+    counted = arms.Interval(
         canary=count_arm(rule, interval.trial, edges),
         stable=count_arm(rule, interval.control, edges),
         length=max(1, round(width / seconds(view.spec.rollout.analysis.interval))),
@@ -175,7 +180,7 @@ def _key(view: View, rollout: RolloutStatus, rules: tuple[Rule, ...]) -> tuple[o
     )
 
 
-def _restore(view: View, rollout: RolloutStatus, rule: Rule, length: sequential.Plan, stored: str) -> State:
+def _restore(view: View, rollout: RolloutStatus, rule: Rule, length: hypothesis.Plan, stored: str) -> State:
     analysis = view.spec.rollout.analysis
     if rule.kind is RuleKind.QUERY:
         return _read(rule, stored, QueryState(rule), lambda text, _: QueryState.from_state(text, rule))
@@ -196,13 +201,13 @@ def _restore(view: View, rollout: RolloutStatus, rule: Rule, length: sequential.
     if rollout.promotion_time is not None:
         # Promotion promised to keep below this, and no less; a watch that asked for more would contradict it.
         share, detectable = share * detectable, 1.0
-    bound = sequential.Bound(
+    bound = hypothesis.Bound(
         share=share,
         detectable=detectable,
         compare=_compare(alone=_alone(view)),
         rolls_back=rule.rolls_back,
     )
-    fresh = sequential.RuleState(bound, length, dispersion=_dispersion(view, rule))
+    fresh = sequential.RuleState.begin(bound, length, _dispersion(view, rule, length))
     # While the weight is on its way to 100% or back from it, the test still compares as it did.
     before = replace(fresh, bound=replace(bound, compare=_compare(alone=not _alone(view))))
     known = before if stored.startswith(_mark(rule, before)) else fresh
@@ -244,15 +249,20 @@ def _read(rule: Rule, stored: str, fresh: T, parse: Callable[[str, T], T]) -> T:
         return fresh
 
 
-def _dispersion(view: View, rule: Rule) -> Dispersion:
-    """θ̂ from what stable did before the rollout."""
-    history = view.evidence.history
+def _dispersion(view: View, rule: Rule, length: hypothesis.Plan) -> Any:
+    """θ̂ from what stable did before the rollout: interval by interval lately, and by blocks over a longer time."""
+    near, far = (_counted(rule, history) for history in (view.evidence.history, view.evidence.history_by_blocks))
+    if not near[0].size:
+        return None
+    return dispersion.from_history(*near, length.block, *(far if far[0].size else (None, None)))
+
+
+def _counted(rule: Rule, history: Sequence[Interval]) -> tuple[dispersion.Array, dispersion.Array]:
+    """Requests and bad ones of stable's pods in each interval: two arrays (pods, intervals)."""
     edges, _ = edges_of(rule, (d for i in history for d in i.control.values())) if history else (None, "")
     counted = [count_arm(rule, interval.control, edges) for interval in history]
     pods = sorted({pod for row in counted for pod in row})
-    if not pods:
-        return Dispersion()
-    none = sequential.Counts()
-    n = [[row.get(pod, none).n for row in counted] for pod in pods]
-    x = [[row.get(pod, none).low for row in counted] for pod in pods]
-    return Dispersion.from_history(pods, n, x).without_pods()
+    none = arms.Counts()
+    n = np.array([[row.get(pod, none).n for row in counted] for pod in pods], dtype=np.float64)
+    x = np.array([[row.get(pod, none).low for row in counted] for pod in pods], dtype=np.float64)
+    return n, x

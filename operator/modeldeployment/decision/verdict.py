@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modeldeployment.api.quantities import seconds
 from modeldeployment.api.status import RolloutStatus, RuleStatus, Verdict
-from modeldeployment.decision import say, sequential, threshold
+from modeldeployment.decision import needed, say, sequential, threshold
 from modeldeployment.decision.evidence import DataState
 from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, trial_rules
@@ -93,12 +93,12 @@ def _waiting(view: View, memory: Memory, waiting_for: list[RuleStatus]) -> str:
         state = memory.states[rule.name]
         if isinstance(state, sequential.RuleState) and on_trial is not None and state.intervals:
             elapsed = state.intervals * interval
-            traffic = sequential.Traffic(
+            traffic = needed.Traffic(
                 rps=(state.canary.n + state.stable.n) / elapsed,
                 weight=on_trial.wanted_weight / FULL,
                 interval=interval,
             )
-            parts.append(f"{rule.name} {say.waiting(state.pass_needed(traffic))}")
+            parts.append(f"{rule.name} {say.waiting(needed.pass_needed(state, traffic))}")
         else:
             parts.append(
                 rule.message if isinstance(state, QueryState) and state.value is None else f"{rule.name} is open"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modeldeployment.decision import kernel
 from modeldeployment.decision.latency import Edges, choose_edges, shared_edges, slower
-from modeldeployment.decision.sequential import AbsoluteTest, PassTest
 
 VECTORS = [
     v
@@ -35,12 +35,13 @@ def test_vectors(vector: dict[str, Any]) -> None:
     n, bound, theta = cumulative[math.inf], float(i["p0"]), float(i["theta"])
     if i["side"] == "fail":
         x = slower(cumulative, edges.upper)
-        log_e = AbsoluteTest().update(n, x, bound=bound, gamma=1.0, theta=theta).log_e
+        log_e = kernel.log_mean_exp(kernel.absolute_increments(n, x, bound=bound, theta=theta))
     else:
         x = slower(cumulative, edges.lower)
         detectable = float(i["detectable"])
-        log_e = PassTest().update(n, x, bound=bound, detectable=detectable, theta=theta).log_e
-    assert log_e == pytest.approx(float(vector["log_e"]), rel=10.0 ** -vector["digits"], abs=1e-10)
+        increments = kernel.pass_increments(n, x, bound=bound, detectable=detectable, theta=theta)
+        log_e = kernel.log_mean_exp(increments)
+    assert float(log_e) == pytest.approx(float(vector["log_e"]), rel=10.0 ** -vector["digits"], abs=1e-10)
 
 
 def test_between_edges() -> None:

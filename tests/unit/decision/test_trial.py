@@ -336,7 +336,7 @@ def test_restart_while_the_weight_moves_keeps_what_is_known_of_stable(at: int) -
         if killed:
             world.restart()
         world.run(400)
-        return [(s.bound.compare, s.dispersion.arm) for s in _sequential(world)]
+        return [(s.bound.compare, s.row["dispersion"]["arm"].tobytes()) for s in _sequential(world)]
 
     assert play(killed=False) == play(killed=True)
 

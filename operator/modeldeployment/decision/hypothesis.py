@@ -1,0 +1,80 @@
+"""What a rule tests: the bound, the comparison, and the error bounds of the whole rollout."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from modeldeployment.decision import blocks
+
+FIRST_GAMMA: Final = 0.9
+"""Share of the wealth that starts at the first interval; the rest starts spread evenly over the others."""
+
+CAP_SHARE: Final = 0.75
+"""How much of ln(1/α) one interval may add: no interval decides alone, and two can."""
+
+
+class Compare(StrEnum):
+    """What a rule's canary must be proven worse than, to fail."""
+
+    STABLE_AND_BOUND = "StableAndBound"
+    """E_rel ≥ 1/α and E_abs ≥ 4: false ≤ α for one no worse than stable, ≤ 25 % for one inside its bound."""
+    STRICT = "Strict"
+    """E_rel ≥ 1/α and E_abs ≥ 1/α: false ≤ α for either."""
+    STABLE = "Stable"
+    """E_rel ≥ 1/α alone: the bound plays no part in Fail."""
+    BOUND = "Bound"
+    """E_abs ≥ 1/α alone: for when there is no stable arm. Blames the version for an incident."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is fixed for the whole rollout.
+
+    `horizon`: intervals from its start to its deadline. `block`: intervals of a block of minutes (blocks.py).
+    """
+
+    horizon: int
+    alpha: float = 0.04
+    beta: float = 0.05
+    block: int = 30
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1 or self.block < 1 or not 0 < self.alpha < 1 or not 0 < self.beta < 1:
+            raise ValueError(f"a plan needs horizon, block ≥ 1 and alpha, beta between 0 and 1: {self}")
+
+    @property
+    def cap(self) -> float:
+        """The most that log E may rise in one interval."""
+        return CAP_SHARE * math.log(1 / self.alpha)
+
+    def gamma(self, done: int, length: int) -> float:
+        """Wealth that starts betting in the `length` intervals after the first `done` ones."""
+        first = FIRST_GAMMA if done == 0 else 0.0
+        later = length - 1 if done == 0 else length
+        return min(1.0, first + later * (1 - FIRST_GAMMA) / max(1, self.horizon - 1))
+
+    @property
+    def block_gamma(self) -> float:
+        """Wealth that starts betting with each block after the first."""
+        return (1 - blocks.FIRST_SHARE) * min(1.0, self.block / blocks.PHASES / self.horizon)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One bound on the share of bad requests. Keep it below 0.1: above, the tests are valid but slow.
+
+    `rolls_back`: whether the rule can Fail; one that cannot must still Pass.
+    """
+
+    share: float
+    rho0: float = 1.0
+    detectable: float = 2.0
+    compare: Compare = Compare.STABLE_AND_BOUND
+    rolls_back: bool = True
+
+    def __post_init__(self) -> None:
+        if not (0 < self.share < 1 and self.rho0 >= 1 and self.detectable >= 1):
+            raise ValueError(f"a bound needs 0 < share < 1, rho0 ≥ 1 and detectable ≥ 1: {self}")
