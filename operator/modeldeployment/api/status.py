@@ -18,7 +18,7 @@ ROLLBACK_ON_MAX = 5
 """Keys of rollbackOn: each may become a rule beside those of the objectives."""
 DECISIONS_MAX = 10
 QUARANTINED_MAX = 10
-STATUS_BYTES_MAX = 65_536
+STATUS_BYTES_MAX = 98_304
 """A status is never larger than this as JSON; a test fills every list and text to its bound. Two or three kilobytes
 of that are usual while nothing goes on, and under 8 KiB during a rollout."""
 

@@ -14,7 +14,7 @@ from modeldeployment.api.modelrevision import ModelRevisionSpec
 from modeldeployment.api.owner import Owner
 from modeldeployment.controller.resources import Resource
 from modeldeployment.controller.store import Key, newer
-from modeldeployment.decision.evidence import Evidence, Interval, Revision
+from modeldeployment.decision.evidence import Evidence, History, Interval, Revision
 from modeldeployment.decision.trial import Memory
 from modeldeployment.serving.children import revision_of
 
@@ -60,7 +60,7 @@ class Entry:
     memory: Memory = field(default_factory=Memory)
     evidence: Evidence | None = None
     unused: tuple[Interval, ...] = ()
-    history: tuple[Interval, ...] = ()
+    history: History | None = None
     refusal: str = ""
     weights: dict[str, int] = field(default_factory=dict)
     made: set[tuple[Resource, str]] = field(default_factory=set)
@@ -114,7 +114,7 @@ class Entry:
         """Goes on from the stored status alone, as a new process would."""
         self.stored = self.obj.get("status") or {}
         self.status = self.written = ModelDeploymentStatus.model_validate(self.stored)
-        self.memory, self.evidence, self.unused, self.history = Memory(), None, (), ()
+        self.memory, self.evidence, self.unused, self.history = Memory(), None, (), None
         roles = (self.status.stable, self.status.canary, self.status.previous)
         self.weights = {r.revision: r.weight for r in roles if r is not None and r.weight is not None}
 

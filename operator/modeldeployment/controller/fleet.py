@@ -235,7 +235,7 @@ class Fleet:
             if evidence is not None:
                 entry.unused = (*entry.unused, *evidence.intervals)
                 entry.history = evidence.history or entry.history
-                entry.evidence = replace(evidence, intervals=(), history=())
+                entry.evidence = replace(evidence, intervals=(), history=None)
         measured = sum(evidence.state.measured for evidence in found.values())
         # The next look does not wait for this one's writes.
         self._spawn(self._conclude(entries, "steady" if interval == steady else "trial", measured, began))
@@ -338,7 +338,7 @@ class Fleet:
         entry.status, entry.memory = decision.status, decision.memory
         entry.unused = entry.unused[len(view.evidence.intervals) :]  # a look may have come in meanwhile
         if entry.history is view.evidence.history and (entry.memory.states or not entry.status.canary):
-            entry.history = ()
+            entry.history = None
         entry.weights = dict(view.route.weights)
         for record in decision.records:
             self._tell(entry, record)

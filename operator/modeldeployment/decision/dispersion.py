@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
@@ -170,12 +170,15 @@ def theta_block(moments: Array, pairs: Array) -> Array:
     return together
 
 
-def from_history(n: Array, x: Array, block: int, long_n: Array | None = None, long_x: Array | None = None) -> Any:
+def from_history(
+    n: ArrayLike, x: ArrayLike, block: int, long_n: ArrayLike | None = None, long_x: ArrayLike | None = None
+) -> Any:
     """The state (one row of DISPERSION) as if fed interval by interval, pods' open blocks left out.
 
     `n`, `x`: (pods, intervals), n = 0 where a pod was absent. `long_n`, `long_x`: (pods, blocks) over a longer past, in
     blocks of minutes; without them those of the intervals themselves count.
     """
+    n, x = np.asarray(n, dtype=np.float64), np.asarray(x, dtype=np.float64)
     state = np.zeros(1, DISPERSION)
     arm_n, arm_x = n.sum(axis=0, keepdims=True), x.sum(axis=0, keepdims=True)
     state["fed"] = n.shape[1]
@@ -189,10 +192,10 @@ def from_history(n: Array, x: Array, block: int, long_n: Array | None = None, lo
         if whole:
             state["series"][0, last] = arm_n[0, whole - length : whole].sum(), arm_x[0, whole - length : whole].sum()
         state["series"][0, open_] = arm_n[0, whole:].sum(), arm_x[0, whole:].sum()
-    if long_n is None or long_x is None:
-        long_n, long_x = _sums(n, block), _sums(x, block)
-    arm_n, arm_x = long_n.sum(axis=0, keepdims=True), long_x.sum(axis=0, keepdims=True)
-    state["pods"][0, 2], state["arm"][0, 2] = _moments(long_n, long_x), _moments(arm_n, arm_x)
+    blocks_n = _sums(n, block) if long_n is None else np.asarray(long_n, dtype=np.float64)
+    blocks_x = _sums(x, block) if long_x is None else np.asarray(long_x, dtype=np.float64)
+    arm_n, arm_x = blocks_n.sum(axis=0, keepdims=True), blocks_x.sum(axis=0, keepdims=True)
+    state["pods"][0, 2], state["arm"][0, 2] = _moments(blocks_n, blocks_x), _moments(arm_n, arm_x)
     state["pairs"] = np.count_nonzero((arm_n[:, :-1] > 0) & (arm_n[:, 1:] > 0))
     return state
 

@@ -68,6 +68,17 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """Intervals in which the stable revision was alone: lately one by one, and over a longer time in blocks of minutes.
+
+    `by_blocks` may be empty: then the blocks of the near ones count.
+    """
+
+    near: tuple[Interval, ...] = ()
+    by_blocks: tuple[Interval, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that Prometheus said about one model at one instant.
 
@@ -76,8 +87,7 @@ class Evidence:
         time: the evaluation instant.
         subject: the revision that they speak of: the one on trial, else the one that serves; "" for none in particular.
         intervals: those closed since the last look, oldest first.
-        history: earlier intervals of the stable revision alone, given once at the start of a trial.
-        history_by_blocks: the same over a longer time, in blocks of minutes.
+        history: what the stable revision did earlier, given once at the start of a trial.
         windows: window length (s) → what the serving revision did in the last such window.
         data_age: age of the newest sample (s).
         values: (query, revision) → value; revision "" speaks for the whole model.
@@ -90,8 +100,7 @@ class Evidence:
     time: datetime
     subject: str = ""
     intervals: tuple[Interval, ...] = ()
-    history: tuple[Interval, ...] = ()
-    history_by_blocks: tuple[Interval, ...] = ()
+    history: History | None = None
     windows: Mapping[float, Delta] = field(default_factory=dict)
     data_age: float | None = None
     values: Mapping[tuple[str, str], float] = field(default_factory=dict)

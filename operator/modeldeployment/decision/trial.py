@@ -18,7 +18,7 @@ from modeldeployment.api.rollout import Judge, Sequential, Threshold
 from modeldeployment.api.status import RevisionStatus, RolloutStatus
 from modeldeployment.decision import arms, blocks, dispersion, hypothesis, sequential, threshold
 from modeldeployment.decision.counting import count_arm, edges_of
-from modeldeployment.decision.evidence import Interval
+from modeldeployment.decision.evidence import History, Interval
 from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, RuleKind, trial_rules
 from modeldeployment.decision.view import FULL, View
@@ -251,7 +251,8 @@ def _read(rule: Rule, stored: str, fresh: T, parse: Callable[[str, T], T]) -> T:
 
 def _dispersion(view: View, rule: Rule, length: hypothesis.Plan) -> Any:
     """θ̂ from what stable did before the rollout: interval by interval lately, and by blocks over a longer time."""
-    near, far = (_counted(rule, history) for history in (view.evidence.history, view.evidence.history_by_blocks))
+    history = view.evidence.history or History()
+    near, far = _counted(rule, history.near), _counted(rule, history.by_blocks)
     if not near[0].size:
         return None
     return dispersion.from_history(*near, length.block, *(far if far[0].size else (None, None)))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from modeldeployment.decision.evidence import Interval
+from modeldeployment.decision import blocks
+from modeldeployment.decision.evidence import History, Interval
 from modeldeployment.metrics.asking import Answers, ask_all
 from modeldeployment.metrics.client import Answer, PrometheusClient
 from modeldeployment.metrics.counters import STUCK_AFTER, Counters
@@ -32,6 +33,8 @@ INSTANTS_MAX: Final = 720
 """Instants of a replay. Of a longer absence (2 h at 10 s) the older part is a gap."""
 HISTORY: Final = 3 * 3600.0
 """Seconds of the control's past that its dispersion is learned from (decision.md §2)."""
+HISTORY_BY_BLOCKS: Final = 24 * 3600.0
+"""The same in blocks of minutes, of which three hours hold too few (ADR 0005)."""
 HISTORY_INSTANTS_MAX: Final = 10_000
 """Prometheus refuses more than 11,000 a series."""
 TOGETHER_MAX: Final = 20
@@ -75,27 +78,52 @@ async def replay(
     return made
 
 
-async def history(
-    models: Sequence[Watched], instant: float, prometheus: PrometheusClient
-) -> dict[ModelKey, tuple[Interval, ...]]:
-    """What the control of each model did before its trial, at the interval of the trial; none where it failed."""
-    given: dict[ModelKey, tuple[Interval, ...]] = {}
+async def history(models: Sequence[Watched], instant: float, prometheus: PrometheusClient) -> dict[ModelKey, History]:
+    """What the control of each model did before its trial; none where it failed.
+
+    Lately at the interval of the trial, and over a longer time in blocks of minutes (decision/blocks.py).
+    """
+    given: dict[ModelKey, History] = {}
     for some in _together(models):
-        for grid, members in _by_history_grid(some, instant).items():
-            alone = [
-                replace(m, revisions=(m.control,), trial=m.control, control="", queries=frozenset()) for m in members
-            ]
-            found = await _read(plan(alone), grid, prometheus)
-            for model in alone:
-                past = found[model.key]
-                if isinstance(past, PrometheusError):
-                    continue
-                state = ModelState(grid.start)
-                asked = replace(model, trial_start=None, evidence_time=utc(grid.start), windows=frozenset())
-                steps = [state.step(asked, snapshot) for snapshot in past]
-                given[model.key] = tuple(as_history(step) for step in steps if step is not None)
-                await asyncio.sleep(0)
+        near = await _past_of_control(some, instant, HISTORY, lambda model: model.interval, prometheus)
+        far = await _past_of_control(some, instant, HISTORY_BY_BLOCKS, _block_seconds, prometheus)
+        given |= {key: History(intervals, far.get(key, ())) for key, intervals in near.items()}
     return given
+
+
+async def _past_of_control(
+    models: Sequence[Watched],
+    instant: float,
+    length: float,
+    step_of: Callable[[Watched], float],
+    prometheus: PrometheusClient,
+) -> dict[ModelKey, tuple[Interval, ...]]:
+    given: dict[ModelKey, tuple[Interval, ...]] = {}
+    grids: dict[Grid, list[Watched]] = {}
+    for model in models:
+        step = step_of(model)
+        start = model.trial_start.timestamp() if model.trial_start else instant
+        end = math.floor(min(start, instant) / step) * step
+        count = min(HISTORY_INSTANTS_MAX, round(length / step))
+        alone = replace(model, revisions=(model.control,), trial=model.control, control="", queries=frozenset())
+        grids.setdefault(Grid(end - count * step, end, step), []).append(alone)
+    for grid, members in grids.items():
+        found = await _read(plan(members), grid, prometheus)
+        for model in members:
+            past = found[model.key]
+            if isinstance(past, PrometheusError):
+                continue
+            state = ModelState(grid.start)
+            asked = replace(model, trial_start=None, evidence_time=utc(grid.start), windows=frozenset())
+            steps = [state.step(asked, snapshot) for snapshot in past]
+            given[model.key] = tuple(as_history(step) for step in steps if step is not None)
+            await asyncio.sleep(0)
+    return given
+
+
+def _block_seconds(model: Watched) -> float:
+    """A block of minutes in whole intervals, as the trial's plan has it."""
+    return max(1, round(blocks.SECONDS / model.interval)) * model.interval
 
 
 def _grid(model: Watched, instant: float, stale_after: float) -> Grid:
@@ -166,14 +194,3 @@ async def _fill_windows(
 
 def _together(models: Sequence[Watched]) -> list[Sequence[Watched]]:
     return [models[i : i + TOGETHER_MAX] for i in range(0, len(models), TOGETHER_MAX)]
-
-
-def _by_history_grid(models: Sequence[Watched], instant: float) -> dict[Grid, list[Watched]]:
-    grids: dict[Grid, list[Watched]] = {}
-    for model in models:
-        step = model.interval
-        start = model.trial_start.timestamp() if model.trial_start else instant
-        end = math.floor(min(start, instant) / step) * step
-        count = min(HISTORY_INSTANTS_MAX, round(HISTORY / step))
-        grids.setdefault(Grid(end - count * step, end, step), []).append(model)
-    return grids

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from modeldeployment.decision.evidence import DataState, Evidence, Interval
+from modeldeployment.decision.evidence import DataState, Evidence, History, Interval
 from modeldeployment.metrics import readings, replay, states
 from modeldeployment.metrics.asking import Answers, ask_all
 from modeldeployment.metrics.client import Answer, PrometheusClient
@@ -72,7 +72,7 @@ class EvidenceStore:
                     now,
                     snapshot,
                     intervals=tuple(caught_up),
-                    history=history.get(model.key, ()),
+                    history=history.get(model.key),
                     values=values.get(model.key, {}),
                     query_errors=answers.failures(model.queries),
                     error=error,
@@ -87,7 +87,7 @@ class EvidenceStore:
         snapshot: Snapshot | None,
         *,
         intervals: tuple[Interval, ...],
-        history: tuple[Interval, ...],
+        history: History | None,
         values: Mapping[tuple[str, str], float],
         query_errors: Mapping[str, str],
         error: PrometheusError | None,
@@ -147,7 +147,7 @@ class EvidenceStore:
 
     async def _history(
         self, models: Sequence[Watched], now: float, prometheus: PrometheusClient
-    ) -> dict[ModelKey, tuple[Interval, ...]]:
+    ) -> dict[ModelKey, History]:
         wanting = [
             m
             for m in models

@@ -96,7 +96,7 @@ def test_a_longer_past_in_blocks() -> None:
     """Blocks of a longer past replace those of the near one, and nothing else."""
     rng = np.random.default_rng(4)
     near_n, far_n = np.full((3, 60), 50.0), np.full((3, 200), 450.0)
-    near_x, far_x = rng.binomial(50, 0.02, near_n.shape) * 1.0, rng.binomial(450, 0.02, far_n.shape) * 1.0
+    near_x, far_x = rng.binomial(50, 0.02, near_n.shape), rng.binomial(450, 0.02, far_n.shape)
     near, both = from_history(near_n, near_x, BLOCK), from_history(near_n, near_x, BLOCK, far_n, far_x)
     assert (near["pairs"][0], both["pairs"][0]) == (5, 199)
     assert np.array_equal(near["pods"][:, :2], both["pods"][:, :2]) and np.array_equal(near["series"], both["series"])
@@ -122,8 +122,8 @@ def test_recovers_the_true_value() -> None:
     rng = np.random.default_rng(1)
     n = np.full((10, 360), 100.0)
     rate = rng.beta(0.02 * 99, 0.98 * 99, n.shape)
-    bursts = from_history(n, rng.binomial(100, rate) * 1.0, BLOCK)
-    calm = from_history(n, rng.binomial(100, 0.02, n.shape) * 1.0, BLOCK)
+    bursts = from_history(n, rng.binomial(100, rate), BLOCK)
+    calm = from_history(n, rng.binomial(100, 0.02, n.shape), BLOCK)
     assert float(theta(bursts["pods"])[0]) == pytest.approx(0.0101, rel=0.3)
     assert float(theta(calm["pods"])[0]) < 0.003
 
@@ -134,7 +134,7 @@ def test_bursts_need_blocks_of_their_length(length: int, seen_by: int) -> None:
     rng = np.random.default_rng(2)
     rate = np.repeat(rng.beta(0.02 * 99, 0.98 * 99, (10, 2160 // length)), length, axis=1)
     n = np.full(rate.shape, 100.0)
-    a, b, c = from_history(n, rng.binomial(100, rate) * 1.0, 30)["pods"][0].T
+    a, b, c = from_history(n, rng.binomial(100, rate), 30)["pods"][0].T
     found = (a - b) / c
     assert found[seen_by] == pytest.approx(0.0101, rel=0.3), f"the estimate of bursts of {length} intervals"
     assert (found[:seen_by] < found[seen_by] / 2).all()

@@ -9,11 +9,11 @@ import pytest
 
 from builders import model_deployment
 from modeldeployment.api.modeldeployment import ModelDeploymentSpec
+from modeldeployment.decision.arms import Counts
 from modeldeployment.decision.counting import count, edges_of
 from modeldeployment.decision.evidence import Delta
 from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, RuleKind, objective_rules, trial_rules
-from modeldeployment.decision.sequential import Counts
 
 ERRORS = {"name": "errors", "errorRate": {"max": "1%"}}
 P99 = {"name": "latency", "latency": {"quantile": 0.99, "max": "800ms"}}

@@ -18,12 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modeldeployment.api.status import Verdict
 from modeldeployment.decision import dispersion, eprocess, kernel
 from modeldeployment.decision.arms import Counts, Interval
 from modeldeployment.decision.eprocess import RESTARTED, advance
 from modeldeployment.decision.hypothesis import Bound, Compare, Plan
 from modeldeployment.decision.needed import Traffic, fail_needed, pass_needed
-from modeldeployment.decision.sequential import RuleState, Verdict, judge, update_all
+from modeldeployment.decision.sequential import RuleState, judge, update_all
 
 # The other vectors: test_dispersion.py, test_latency.py, test_scores.py, test_detector.py.
 VECTORS = [
@@ -68,7 +69,7 @@ def test_vectors(vector: dict[str, Any]) -> None:
     for counts, gamma in zip(i["intervals"], gammas, strict=False):
         match vector["test"]:
             case "relative" | "process":
-                rates = {key: float(i[key]) for key in ("rho0", "theta_c", "theta_s")}
+                rates: Any = {key: float(i[key]) for key in ("rho0", "theta_c", "theta_s")}
                 increments, evidence = kernel.relative_increments(*counts, **rates), counts[0] > 0 and counts[2] > 0
                 eprocess.step(state, increments[None], gamma, cap, [evidence])
             case "absolute":
@@ -293,7 +294,7 @@ def calm(seconds: int = 10800, rps: float = 20.0) -> Any:
     """Three hours of a stable arm at 0.5 %, ten pods, intervals of 10 s, no bursts. Seeded."""
     rng = np.random.default_rng(3)
     n = rng.poisson(rps, (10, seconds // 10))
-    return dispersion.from_history(n.astype(float), rng.binomial(n, 0.005).astype(float), PLAN.block)
+    return dispersion.from_history(n, rng.binomial(n, 0.005), PLAN.block)
 
 
 def test_worked_figure_no_errors() -> None:
@@ -441,7 +442,7 @@ def test_a_burst_of_five_minutes_is_no_proof() -> None:
     rng = np.random.default_rng(8)
     rate = np.repeat(rng.choice([0.0, 0.001, 0.002, 0.025], size=36, p=[0.4, 0.2, 0.2, 0.2]), 30)
     n = np.full((10, len(rate)), 180.0)
-    known = dispersion.from_history(n, rng.binomial(180, rate, n.shape).astype(float), PLAN.block)
+    known = dispersion.from_history(n, rng.binomial(180, rate, n.shape), PLAN.block)
     state = after(RuleState.begin(BOUND, PLAN, known), *[interval(200, 5, 1800, 2)] * 30)
     assert state.relative >= math.log(1 / PLAN.alpha) and state.absolute >= math.log(4)
     assert judge({"errors": state}, PLAN).verdict is Verdict.INCONCLUSIVE

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modeldeployment.api.rollout import Counting
 from modeldeployment.api.status import Verdict
-from modeldeployment.decision.sequential import Counts, Interval
+from modeldeployment.decision.arms import Counts, Interval
 from modeldeployment.decision.threshold import ThresholdPlan, ThresholdState
 
 BAD = Interval({"a": Counts(60, 3, 3), "b": Counts(40, 0, 0)})

@@ -10,9 +10,9 @@ import pytest
 
 from modeldeployment.api.quantities import seconds
 from modeldeployment.api.status import RuleStatus, Verdict
-from modeldeployment.decision import sequential
+from modeldeployment.decision import hypothesis, sequential
 from modeldeployment.decision.decide import decide
-from modeldeployment.decision.evidence import DataState, Delta, Interval
+from modeldeployment.decision.evidence import DataState, Delta, History, Interval
 from modeldeployment.decision.trial import Memory, feed, plan
 from unit.decision.worlds import Behaviour, World
 
@@ -51,10 +51,10 @@ def test_rollout_and_watch_share_the_chance_of_a_false_rollback() -> None:
 def test_canary_is_compared_with_stable_and_the_promoted_version_with_its_bound() -> None:
     """Beside stable both count; alone there is only the bound."""
     world = trial(rps=1).run(30)
-    assert {s.bound.compare for s in _sequential(world)} == {sequential.Compare.STABLE_AND_BOUND}
+    assert {s.bound.compare for s in _sequential(world)} == {hypothesis.Compare.STABLE_AND_BOUND}
     world.rps = 100
     world.until("Watching").run(30)
-    assert {s.bound.compare for s in _sequential(world)} == {sequential.Compare.BOUND}
+    assert {s.bound.compare for s in _sequential(world)} == {hypothesis.Compare.BOUND}
 
 
 def _sequential(world: World) -> list[sequential.RuleState]:
@@ -120,17 +120,23 @@ def test_history_of_stable_says_how_much_it_varies() -> None:
     view = world.view()
     row = _history(world, 180)
     following = replace(row[-1], start=row[-1].end, end=row[-1].end + timedelta(seconds=10))
-    fed = replace(view, evidence=replace(view.evidence, history=row, intervals=(following,)))
+    fed = replace(view, evidence=replace(view.evidence, history=History(row), intervals=(following,)))
     _, with_history = feed(fed, Memory())
-    _, without = feed(replace(fed, evidence=replace(fed.evidence, history=())), Memory())
+    _, without = feed(replace(fed, evidence=replace(fed.evidence, history=None)), Memory())
     known, prior = with_history.states["errors"], without.states["errors"]
     assert isinstance(known, sequential.RuleState) and isinstance(prior, sequential.RuleState)
     assert known.thetas[1] < prior.thetas[1], "a stable version that never wobbles needs less caution"
+    day = replace(fed, evidence=replace(fed.evidence, history=History(row, _history(world, 288, seconds=300))))
+    _, with_day = feed(day, Memory())
+    long = with_day.states["errors"]
+    assert isinstance(long, sequential.RuleState)
+    assert long.thetas == known.thetas, "what is known interval by interval is of the near past"
+    assert (known.row["dispersion"]["pairs"][0], long.row["dispersion"]["pairs"][0]) == (5, 287)
 
 
-def _history(world: World, length: int) -> tuple[Interval, ...]:
+def _history(world: World, length: int, seconds: float = 10) -> tuple[Interval, ...]:
     """A stable version whose error rate never changes."""
-    stable, step = world.name("1"), timedelta(seconds=10)
+    stable, step = world.name("1"), timedelta(seconds=seconds)
     ends = [world.now - step * (length - 1 - i) for i in range(length)]
     delta = Delta(900, 9, {800.0: 900}, 900)
     return tuple(Interval(end - step, end, end - step, {}, {f"{stable}-pod": delta}) for end in ends)

@@ -165,15 +165,17 @@ async def test_windows_and_traffic_are_known_at_the_first_look() -> None:
 
 
 async def test_history_is_given_once() -> None:
-    """A trial gets the three hours of its control before it, interval by interval, and not again."""
+    """A trial gets its control's past, and not again: three hours interval by interval, a day in blocks of minutes."""
     server = SimulatedPrometheus()
-    scraped(server.pod(STABLE_POD), *((10 * k - 1, 5 * (1100 + k), 1100 + k) for k in range(-1090, 4)))
+    scraped(server.pod(STABLE_POD), *((10 * k - 1, 5 * (9000 + k), 9000 + k) for k in range(-8700, 4)))
     scraped(server.pod(CANARY_POD), (9, 1, 0), (19, 2, 0))
     first, second = await look(server, [0, 10], replace(TRIAL, wants_history=True))
-    assert len(first.history) == 1080
-    assert all(i.control == {STABLE_POD: Delta(5, 1)} and not i.trial for i in first.history)
-    assert first.history[-1].end == at(0)
-    assert not second.history
+    assert first.history is not None and second.history is None
+    near, blocks = first.history.near, first.history.by_blocks
+    assert (len(near), len(blocks)) == (1080, 288)
+    assert all(i.control == {STABLE_POD: Delta(5, 1)} and not i.trial for i in near)
+    assert all(i.control == {STABLE_POD: Delta(150, 30)} and not i.trial for i in blocks)
+    assert near[-1].end == blocks[-1].end == at(0)
 
 
 @pytest.mark.parametrize("order", [("800", "800.0"), ("800.0", "800")])
