@@ -21,6 +21,7 @@ from modeldeployment.api.quantities import (
     seconds,
     whole_percent,
 )
+from modeldeployment.api.status import Cause
 
 
 class Judge(StrEnum):
@@ -52,6 +53,17 @@ class OverrideAction(StrEnum):
 
     ABORT = "Abort"
     PROMOTE = "Promote"
+
+
+class BlameCause(StrEnum):
+    """Causes of a broken bound that a spec may have a canary taken back for."""
+
+    CANARY = Cause.CANARY.value
+    SHARED = Cause.SHARED.value
+    POD = Cause.POD.value
+    NODE = Cause.NODE.value
+    CAPACITY = Cause.CAPACITY.value
+    DATA = Cause.DATA.value
 
 
 class Step(Model):
@@ -302,6 +314,15 @@ class Rollout(Model):
     rollback_on: RollbackOn | None = Field(
         default=None,
         description="What takes a canary back. Left out: every objective does.",
+    )
+    rollback_on_causes: list[BlameCause] = Field(
+        default_factory=lambda: [BlameCause.CANARY],
+        max_length=6,
+        description="Whose fault must take a canary back; for any other it is held at its weight, and that is said. "
+        "Canary: proven worse than stable. Shared: both break the bound. Pod, Node: one pod's or one node's alone. "
+        "Capacity: too many requests for its pods. Data: requests it was not made for. Pods that do not come up have "
+        "their own deadline, progressDeadline.",
+        json_schema_extra=extend(list_type="set", default=["Canary"]),
     )
     progress_deadline: Duration = Field(
         default="10m",

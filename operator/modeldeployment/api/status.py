@@ -42,6 +42,25 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "Inconclusive"
 
 
+class Cause(StrEnum):
+    """Whose fault a broken bound is."""
+
+    CANARY = "Canary"
+    """The version on trial is proven worse than the stable one."""
+    SHARED = "Shared"
+    """Both versions break the bound at the same time."""
+    POD = "Pod"
+    """One pod of the version alone; its others are proven good."""
+    NODE = "Node"
+    """The pods on one node alone; the others are proven good."""
+    CAPACITY = "Capacity"
+    """Too many requests for the pods there are."""
+    DATA = "Data"
+    """The requests are not what the model was made for."""
+    PLATFORM = "Platform"
+    """The pods do not come up, or went away: image, scheduling, probes, crashes."""
+
+
 class RevisionStatus(StatusModel):
     """A revision that has a part in serving."""
 
@@ -74,11 +93,33 @@ class Quarantined(StatusModel):
     time: datetime = Field(description="When.")
 
 
+class Numbers(StatusModel):
+    """The numbers that a rule was judged on."""
+
+    requests: int = Field(default=0, ge=0, le=_COUNT_MAX, description="Requests of the revision on trial.")
+    bad: int = Field(default=0, ge=0, le=_COUNT_MAX, description="Bad ones among them: failed, or too slow.")
+    stable_requests: int | None = Field(
+        default=None, ge=0, le=_COUNT_MAX, description="Requests of the version that it is compared with."
+    )
+    stable_bad: int | None = Field(default=None, ge=0, le=_COUNT_MAX, description="Bad ones among them.")
+    value: str | None = Field(default=None, max_length=32, description="For a query, its value.")
+    bound: str = Field(max_length=48, description="The bound.")
+    e_worse: str | None = Field(
+        default=None, max_length=16, description="Evidence that it is worse than that version, as an e-value."
+    )
+    e_broken: str | None = Field(
+        default=None, max_length=16, description="Evidence that it breaks its bound, as an e-value."
+    )
+    e_good: str | None = Field(default=None, max_length=16, description="Evidence that it is good, as an e-value.")
+
+
 class RuleStatus(StatusModel):
     """What the evidence says by one rule, and the state of its test."""
 
     name: str = Field(max_length=63, description="The objective's name, or rollbackOn's key.")
     verdict: Verdict = Field(description="What this rule says of the revision on trial.")
+    cause: Cause | None = Field(default=None, description="Whose fault it is, if it says Fail.")
+    numbers: Numbers | None = Field(default=None, description="The numbers it is judged on.")
     message: str = Field(max_length=320, description="The numbers, in a sentence.")
     state: str = Field(
         default="", max_length=1280, description="The test's state, opaque: what a new leader goes on from."
@@ -104,6 +145,12 @@ class RolloutStatus(StatusModel):
         description="Since when the router was seen to send its present weight; unset while the weight moves.",
     )
     promotion_time: datetime | None = Field(default=None, description="When it was promoted; the watch runs from then.")
+    alarms: int = Field(default=0, ge=0, le=1000, description="How often a bound began to break during the watch.")
+    compare_time: datetime | None = Field(
+        default=None,
+        description="Since when half of the traffic goes to the version before, to tell whether this one is worse; "
+        "unset while it does not.",
+    )
     unavailable_since: datetime | None = Field(
         default=None, description="Since when it has had too few Ready pods, unless it has enough."
     )
@@ -157,6 +204,9 @@ class DecisionRecord(StatusModel):
     effect: str = Field(max_length=64, description="What was done, in one word, such as RolledBack or Promoted.")
     rule: str = Field(default="", max_length=63, description="The rule that decided, if one did.")
     verdict: Verdict | None = Field(default=None, description="What it said.")
+    cause: Cause | None = Field(default=None, description="Whose fault it is.")
+    numbers: Numbers | None = Field(default=None, description="The numbers that decided.")
+    query: str = Field(default="", max_length=512, description="The query that the numbers come from.")
     message: str = Field(max_length=384, description="The numbers and bounds, in a sentence.")
 
 

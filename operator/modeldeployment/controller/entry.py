@@ -15,7 +15,7 @@ from modeldeployment.api.owner import Owner
 from modeldeployment.controller.resources import Resource
 from modeldeployment.controller.store import Key, newer
 from modeldeployment.decision.evidence import Evidence, History, Interval, Revision
-from modeldeployment.decision.trial import Memory
+from modeldeployment.decision.memory import Memory
 from modeldeployment.serving.children import revision_of
 
 

@@ -52,6 +52,12 @@ WARNINGS = frozenset(
         "StableUnavailable",
         "CanaryUnavailable",
         "ChildRestored",
+        "WatchAlarm",
+        "SharedFault",
+        "PodFault",
+        "NodeFault",
+        "CapacityFault",
+        "DataFault",
     }
 )
 

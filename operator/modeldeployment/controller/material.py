@@ -25,7 +25,8 @@ def worth_writing(
         return True
     if new == written:
         return False
-    every = IN_TRIAL if new.rollout and new.canary else STEADY
+    compared = new.rollout and (new.canary or new.rollout.compare_time)
+    every = IN_TRIAL if compared else STEADY
     return written_at is None or now - written_at >= every
 
 

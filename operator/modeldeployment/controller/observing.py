@@ -15,6 +15,7 @@ from modeldeployment.api.objectives import Objective
 from modeldeployment.api.quantities import seconds
 from modeldeployment.api.rollout import Judge
 from modeldeployment.api.serving import MODEL_CONTAINER, Metrics, Serving
+from modeldeployment.api.status import RolloutStatus
 from modeldeployment.controller.entry import Entry
 from modeldeployment.controller.resources import (
     DEPLOYMENTS,
@@ -96,6 +97,8 @@ def watched_of(entry: Entry, store: Store, defaults: tuple[Objective, ...], stea
     rollout, key = status.rollout, entry.key
     on_trial = rollout.revision if rollout and status.stable else ""
     control = status.stable.revision if status.canary and status.stable and on_trial else ""
+    if rollout and rollout.compare_time and status.previous:
+        control = status.previous.revision
     wanted = objective_rules(spec, defaults)
     if on_trial:
         wanted = (*wanted, *trial_rules(spec, defaults))
@@ -109,9 +112,11 @@ def watched_of(entry: Entry, store: Store, defaults: tuple[Objective, ...], stea
         serving=serving,
         trial=on_trial,
         control=control,
-        trial_start=(rollout.promotion_time or rollout.start_time) if rollout and on_trial else None,
+        trial_start=_began(rollout) if rollout and on_trial else None,
         evidence_time=rollout.evidence_time if rollout and on_trial else None,
-        wants_history=bool(control) and spec.rollout.analysis.judge is Judge.SEQUENTIAL and not entry.memory.states,
+        wants_history=bool(status.canary and control)
+        and spec.rollout.analysis.judge is Judge.SEQUENTIAL
+        and not entry.memory.states,
         interval=interval_of(entry, steady),
         windows=frozenset(rule.window for rule in wanted),
         queries=frozenset(rule.query for rule in wanted if rule.kind is RuleKind.QUERY),
@@ -121,6 +126,11 @@ def watched_of(entry: Entry, store: Store, defaults: tuple[Objective, ...], stea
         started=started,
         ports={pod["metadata"]["name"]: _model_ports(pod, spec.serving) for pod in store.children(PODS, key)},
     )
+
+
+def _began(rollout: RolloutStatus) -> datetime:
+    """When the present part of a trial began: the rollout, the watch, or a comparison in it."""
+    return rollout.compare_time or rollout.promotion_time or rollout.start_time
 
 
 def interval_of(entry: Entry, steady: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modeldeployment.api.quantities import seconds
 from modeldeployment.api.rollout import OverrideAction
-from modeldeployment.api.status import Verdict
+from modeldeployment.api.status import Cause, Verdict
 from modeldeployment.decision.moves import (
     Move,
     changed,
@@ -97,7 +97,7 @@ def roll_back_at_progress_deadline(view: View) -> Move | None:
     needed = view.pods_for(view.step_weight(rollout.step))
     why = pods(view, status.canary.revision, needed)
     message = f"its pods were not Ready for more than {view.spec.rollout.progress_deadline} in all: {why}"
-    return roll_back(view, "ProgressDeadlineExceeded", message)
+    return roll_back(view, "ProgressDeadlineExceeded", message, cause=Cause.PLATFORM)
 
 
 def return_when_gone(view: View) -> Move | None:
@@ -110,7 +110,8 @@ def return_when_gone(view: View) -> Move | None:
     if view.unavailable_for() < WATCH_GRACE_SECONDS:
         return None
     why = pods(view, status.stable.revision, 1)
-    return return_to_previous(view, "StableUnavailable", f"no Ready pod for {WATCH_GRACE_SECONDS:g}s: {why}")
+    message = f"no Ready pod for {WATCH_GRACE_SECONDS:g}s: {why}"
+    return return_to_previous(view, "StableUnavailable", message, cause=Cause.PLATFORM)
 
 
 def shield(view: View) -> Move | None:
@@ -122,7 +123,7 @@ def shield(view: View) -> Move | None:
     if not (canary and rollout) or canary.wanted_weight == 0 or view.workload(canary.revision).ready:
         return None
     message = f"no Ready pod: its {canary.wanted_weight}% go to stable until it has ({pods(view, canary.revision, 1)})"
-    record = view.record(canary, "CanaryUnavailable", message)
+    record = view.record(canary, "CanaryUnavailable", message, cause=Cause.PLATFORM)
     after = weigh(view, 0)
     step = min(rollout.step, max(0, rollout.steps - 1))
     after = changed(after, rollout=after.rollout and after.rollout.model_copy(update={"step": step}))

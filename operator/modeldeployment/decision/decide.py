@@ -6,6 +6,7 @@ implies, and the fleet applies them. So a decision that was written and not appl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,9 +30,10 @@ from modeldeployment.api.status import (
 )
 from modeldeployment.decision import health as healthy
 from modeldeployment.decision.evidence import DataState, Evidence, Route, RouteState
+from modeldeployment.decision.memory import Memory
 from modeldeployment.decision.moves import Move
 from modeldeployment.decision.rollout import advance
-from modeldeployment.decision.trial import Memory, feed
+from modeldeployment.decision.trial import Work, feed, together
 from modeldeployment.decision.verdict import verdict
 from modeldeployment.decision.view import FULL, View, roles
 
@@ -62,10 +64,22 @@ class Decision:
 
 def decide(view: View, memory: Memory) -> Decision:
     """One look at one model."""
+    decision = decide_all([(view, memory)])[0]
+    if isinstance(decision, Exception):
+        raise decision
+    return decision
+
+
+def decide_all(looks: Sequence[tuple[View, Memory]]) -> list[Decision | Exception]:
+    """One look at each of many models: what `decide` comes to for each, or the defect that it met."""
+    return together([_deciding(view, memory) for view, memory in looks])
+
+
+def _deciding(view: View, memory: Memory) -> Work[Decision]:
     view = replace(view, evidence=_in_time(view))
     view = view.with_status(_observe(view))
     view = view.with_status(_keep_plan(view))
-    rollout, memory = feed(view, memory)
+    rollout, memory = yield from feed(view, memory)
     if rollout is not None:
         view = view.with_status(view.status.model_copy(update={"rollout": rollout}))
         if view.status.stable is not None:

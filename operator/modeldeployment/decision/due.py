@@ -9,6 +9,7 @@ from modeldeployment.api.modeldeployment import ModelDeploymentSpec
 from modeldeployment.api.quantities import seconds
 from modeldeployment.api.status import ModelDeploymentStatus, RolloutStatus
 from modeldeployment.decision.backward import WATCH_GRACE_SECONDS
+from modeldeployment.decision.memory import COMPARE_SECONDS
 
 
 def due(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, now: datetime) -> datetime | None:
@@ -26,6 +27,8 @@ def _deadlines(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> Iterator[da
         yield rollout.unavailable_since + timedelta(seconds=max(0.0, most - rollout.unavailable_seconds))
     if rollout.suspend_time is None:
         yield rollout.start_time + timedelta(seconds=seconds(asked.deadline) + rollout.suspended_seconds)
+    if rollout.compare_time:
+        yield rollout.compare_time + timedelta(seconds=COMPARE_SECONDS)
     steps = asked.canary.plan()
     if rollout.weight_time and rollout.step < len(steps):
         yield rollout.weight_time + timedelta(seconds=steps[rollout.step][1])

@@ -92,6 +92,7 @@ class Evidence:
         data_age: age of the newest sample (s).
         values: (query, revision) → value; revision "" speaks for the whole model.
         query_errors: query → why it has no value: it concerns the rules of that query alone.
+        sources: kind of rule ("Errors", "Slow") → the query that shows its counts to a person.
         last_traffic: revision → latest instant at which its requests were seen to rise.
     """
 
@@ -105,6 +106,7 @@ class Evidence:
     data_age: float | None = None
     values: Mapping[tuple[str, str], float] = field(default_factory=dict)
     query_errors: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     last_traffic: Mapping[str, datetime] = field(default_factory=dict)
 
 
@@ -125,12 +127,14 @@ class Workload:
         ready: pods that are Ready.
         trouble: the pods' own reason why they are not, e.g. CrashLoopBackOff; "" if none.
         trouble_message: the same in a sentence.
+        nodes: pod → the node it is on.
     """
 
     replicas: int | None = None
     ready: int = 0
     trouble: str = ""
     trouble_message: str = ""
+    nodes: Mapping[str, str] = field(default_factory=dict)
 
 
 class RouteState(StrEnum):

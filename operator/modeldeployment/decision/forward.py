@@ -11,7 +11,6 @@ from modeldeployment.decision.moves import (
     Move,
     candidate,
     changed,
-    end_watch,
     past_deadline,
     pods,
     promote,
@@ -19,8 +18,10 @@ from modeldeployment.decision.moves import (
     to_step,
     trial,
     weigh,
+    without_previous,
 )
-from modeldeployment.decision.view import View, draining, not_draining
+from modeldeployment.decision.verdict import FAULT
+from modeldeployment.decision.view import View, not_draining
 
 _BLIND = (
     DataState.NO_TRAFFIC,
@@ -36,12 +37,12 @@ def start_canary(view: View) -> Move | None:
     status = view.status
     if status.canary or status.stable is None or status.stable.revision == view.target.name:
         return None
-    gone = status.draining
     if status.previous:  # its watch ends with this rollout; the version that serves is the one to return to
-        gone = draining(view, status.previous.revision)
+        status = without_previous(view)
+    assert status.stable is not None  # as before
     message = f"starting {view.target.version} beside {status.stable.version}, at 0%"
     record = view.record(view.target, "RolloutStarted", message)
-    after = changed(status, canary=candidate(view), rollout=trial(view), previous=None, draining=gone)
+    after = changed(status, canary=candidate(view), rollout=trial(view))
     after = changed(after, draining=not_draining(after, view.target.name))
     return Move(after, "CanaryStarting", message, record=record)
 
@@ -162,7 +163,19 @@ def pass_step(view: View) -> Move | None:
     if stayed < least:
         message = f"evidence is enough; this step lasts {say_duration(least - stayed)} more"
         return Move(view.status, "CanaryRunning", message)
-    return to_step(view, rollout.step + 1, "StepPassed", rollout.message)
+    return to_step(view, rollout.step + 1, "StepPassed", rollout.message, rollout.rules[0].name)
+
+
+def hold_for_cause(view: View) -> Move | None:
+    """A bound is broken, and it is not the canary's fault: it stays at its weight, and a person is told, once."""
+    canary, rollout = view.status.canary, view.status.rollout
+    if not (canary and rollout) or not rollout.reason.endswith(FAULT):
+        return None
+    known = find(view.status.conditions, ConditionType.PROGRESSING)
+    blamed = next((rule.name for rule in rollout.rules if rule.verdict is Verdict.FAIL), "")
+    told = known is not None and known.reason == rollout.reason
+    record = None if told else view.record(canary, rollout.reason, rollout.message, blamed)
+    return Move(view.status, rollout.reason, rollout.message, "Unknown", record)
 
 
 def run_canary(view: View) -> Move | None:
@@ -172,22 +185,6 @@ def run_canary(view: View) -> Move | None:
         return None
     message = f"step {rollout.step + 1} of {rollout.steps}, {canary.wanted_weight}%: {rollout.message}"
     return Move(view.status, "CanaryRunning", message[:1024])
-
-
-def watch(view: View) -> Move | None:
-    """Promoted: the version before stays warm until the watch is over."""
-    status = view.status
-    if not (status.stable and status.previous):
-        return None
-    ended = end_watch(view)
-    if ended:
-        return ended
-    left = (status.previous.until - view.now).total_seconds() if status.previous.until else 0.0
-    message = (
-        f"{status.stable.version} serves and is watched for {say_duration(left)} more; "
-        f"{status.previous.version} is kept warm"
-    )
-    return Move(status, "Watching", message)
 
 
 def steady(view: View) -> Move | None:

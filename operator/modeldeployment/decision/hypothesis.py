@@ -25,6 +25,8 @@ class Compare(StrEnum):
     """E_rel ≥ 1/α and E_abs ≥ 1/α: false ≤ α for either."""
     STABLE = "Stable"
     """E_rel ≥ 1/α alone: the bound plays no part in Fail."""
+    WATCH = "Watch"
+    """Never Fail by itself: after promotion there is no stable arm, and a bound that breaks alarms (detector.py)."""
     BOUND = "Bound"
     """E_abs ≥ 1/α alone: for when there is no stable arm. Blames the version for an incident."""
 
@@ -33,17 +35,19 @@ class Compare(StrEnum):
 class Plan:
     """What is fixed for the whole rollout.
 
-    `horizon`: intervals from its start to its deadline. `block`: intervals of a block of minutes (blocks.py).
+    `horizon`: intervals from its start to its deadline. `block`: intervals of a block of minutes (blocks.py). `day`:
+    intervals of a day: how long the detector runs on average until a false alarm, at least.
     """
 
     horizon: int
     alpha: float = 0.04
     beta: float = 0.05
     block: int = 30
+    day: int = 8640
 
     def __post_init__(self) -> None:
-        if self.horizon < 1 or self.block < 1 or not 0 < self.alpha < 1 or not 0 < self.beta < 1:
-            raise ValueError(f"a plan needs horizon, block ≥ 1 and alpha, beta between 0 and 1: {self}")
+        if min(self.horizon, self.block, self.day) < 1 or not 0 < self.alpha < 1 or not 0 < self.beta < 1:
+            raise ValueError(f"a plan needs horizon, block, day ≥ 1 and alpha, beta between 0 and 1: {self}")
 
     @property
     def cap(self) -> float:

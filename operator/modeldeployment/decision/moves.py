@@ -9,6 +9,7 @@ from typing import Any
 from modeldeployment.api.conditions import ConditionStatus
 from modeldeployment.api.quantities import seconds
 from modeldeployment.api.status import (
+    Cause,
     DecisionRecord,
     ModelDeploymentStatus,
     Quarantined,
@@ -68,12 +69,37 @@ def weigh(view: View, weight: int) -> ModelDeploymentStatus:
     )
 
 
-def to_step(view: View, step: int, effect: str, message: str) -> Move:
+def weigh_back(view: View, previous: int) -> ModelDeploymentStatus:
+    """The wanted weight of the version before, during the watch, and the promoted one's as what is left."""
+    status = view.status
+    assert status.stable and status.previous and status.rollout
+    return changed(
+        status,
+        stable=status.stable.model_copy(update={"wanted_weight": FULL - previous}),
+        previous=status.previous.model_copy(update={"wanted_weight": previous}),
+        rollout=status.rollout.model_copy(update={"weight_time": None}),
+    )
+
+
+def without_previous(view: View) -> ModelDeploymentStatus:
+    """The watch is over, and with it a comparison that was going on: the version before drains."""
+    status = view.status
+    assert status.stable and status.previous
+    return changed(
+        status,
+        stable=status.stable.model_copy(update={"wanted_weight": FULL}),
+        previous=None,
+        rollout=None,
+        draining=draining(view, status.previous.revision),
+    )
+
+
+def to_step(view: View, step: int, effect: str, message: str, rule: str = "") -> Move:
     status = view.status
     assert status.rollout and status.canary
     # Each step asks for more pods, so the clock of the progress deadline starts anew: only evidence gets here.
     rollout = status.rollout.model_copy(update={"step": step, "unavailable_since": None, "unavailable_seconds": 0})
-    record = view.record(status.canary, effect, message)
+    record = view.record(status.canary, effect, message, rule)
     return Move(changed(status, rollout=rollout), "CanaryRunning", message, record=record, settles=False)
 
 
@@ -109,18 +135,24 @@ def latch(view: View, revision: RevisionStatus, reason: str, message: str) -> tu
     )
 
 
-def roll_back(view: View, reason: str, message: str, rule: str = "") -> Move:
+def roll_back(view: View, reason: str, message: str, rule: str = "", cause: Cause | None = None) -> Move:
     """Canary → weight 0 at once, quarantined, drained."""
     canary = view.status.canary
     assert canary is not None
     ended = end_canary(view, reason, message)
     after = changed(ended.status, quarantined=latch(view, canary, reason, message))
-    record = view.record(canary, reason, message, rule)
+    record = view.record(canary, reason, message, rule, cause)
     return Move(after, reason, message, "False", record, settles=False)
 
 
 def swap_back(
-    view: View, effect: str, message: str, *, quarantine: tuple[Quarantined, ...] | None, rule: str = ""
+    view: View,
+    effect: str,
+    message: str,
+    *,
+    quarantine: tuple[Quarantined, ...] | None,
+    rule: str = "",
+    cause: Cause | None = None,
 ) -> Move:
     """The version before serves all of the traffic again; the promoted one drains."""
     status = view.status
@@ -134,11 +166,13 @@ def swap_back(
         draining=draining(view, status.stable.revision),
         quarantined=status.quarantined if quarantine is None else quarantine,
     )
-    record = view.record(status.stable, effect, message, rule)
+    record = view.record(status.stable, effect, message, rule, cause)
     return Move(after, effect, message, "False", record, settles=False)
 
 
-def return_to_previous(view: View, reason: str, message: str, rule: str = "") -> Move | None:
+def return_to_previous(
+    view: View, reason: str, message: str, rule: str = "", cause: Cause | None = None
+) -> Move | None:
     """The promoted version is taken back. Without a Ready pod to return to, its traffic stays until there is one.
 
     None: there is none, and the spec asks for a third version, which may come meanwhile.
@@ -153,7 +187,7 @@ def return_to_previous(view: View, reason: str, message: str, rule: str = "") ->
         waits = f"{previous.version} has no Ready pod to return to ({pods(view, previous.revision, 1)}): {message}"
         return Move(view.status, "WaitingForPrevious", waits[:1024])
     entry = latch(view, stable, reason, message)
-    return swap_back(view, reason, message, quarantine=entry, rule=rule)
+    return swap_back(view, reason, message, quarantine=entry, rule=rule, cause=cause)
 
 
 def promote(view: View) -> Move:
@@ -171,6 +205,7 @@ def promote(view: View) -> Move:
         step=status.rollout.steps,
         steps=status.rollout.steps,
         promotion_time=view.now,
+        rules=status.rollout.rules,  # how much stable varies is known from them
     )
     after = changed(
         status,
@@ -190,13 +225,7 @@ def end_watch(view: View) -> Move | None:
         return None
     message = f"the watch is over: {status.previous.version} is archived"
     record = view.record(status.stable, "WatchEnded", message)
-    after = changed(
-        status,
-        previous=None,
-        rollout=None,
-        draining=draining(view, status.previous.revision),
-    )
-    return Move(after, "RolloutComplete", message, "False", record, settles=False)
+    return Move(without_previous(view), "RolloutComplete", message, "False", record, settles=False)
 
 
 def past_deadline(view: View) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from modeldeployment.api.status import DecisionRecord
-from modeldeployment.decision import backward, first, forward
+from modeldeployment.decision import backward, first, forward, watching
 from modeldeployment.decision.moves import Move
 from modeldeployment.decision.view import View, decided
 
@@ -32,6 +32,8 @@ MOVES: tuple[Callable[[View], Move | None], ...] = (
     backward.roll_back_on_evidence,
     backward.roll_back_at_progress_deadline,
     backward.return_when_gone,
+    watching.end_comparison,
+    watching.compare,
     backward.shield,
     backward.lower_weight,
     backward.stay_rolled_back,
@@ -44,8 +46,9 @@ MOVES: tuple[Callable[[View], Move | None], ...] = (
     forward.wait_for_pods,
     forward.wait_for_router,
     forward.pass_step,
+    forward.hold_for_cause,
     forward.run_canary,
-    forward.watch,
+    watching.watch,
     forward.steady,
 )
 

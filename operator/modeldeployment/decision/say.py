@@ -11,7 +11,7 @@ from modeldeployment.decision.hypothesis import Compare
 from modeldeployment.decision.needed import Needed
 from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, RuleKind
-from modeldeployment.decision.sequential import RuleState
+from modeldeployment.decision.sequential import ABSOLUTE_E_MIN, RuleState
 from modeldeployment.decision.threshold import ThresholdState
 
 
@@ -41,20 +41,24 @@ def quantile(delta: Delta, q: float) -> str:
 
 def sequential(rule: Rule, state: RuleState) -> str:
     """The evidence of a sequential test, with what it takes to decide."""
-    alone = state.bound.compare is Compare.BOUND
-    beside = "" if alone else f", stable {of(rule, state.stable)}"
-    against = (
-        ""
-        if alone
-        else f" against stable {_e(min(state.relative, state.by_blocks))} ({1 / state.plan.alpha:.4g} decides),"
-    )
-    needed = 1 / state.plan.alpha if alone else 4
-    bound = "the bound" if state.bound.share == rule.share else f"{100 * state.bound.share:g}%"
-    return (
-        f"{rule.subject}: {of(rule, state.canary)}{beside}; allowed {100 * rule.share:g}%; evidence that it is worse:"
-        f"{against} against {bound} {_e(state.absolute)} ({needed:.4g} decides); that it is good "
-        f"{_e(state.passing)} ({1 / state.plan.beta:.4g} decides)"
-    )
+    compare, plan = state.bound.compare, state.plan
+    decides = f"{1 / plan.alpha:.4g} decides"
+    counted = f"{rule.subject}: {of(rule, state.canary)}"
+    allowed = f"allowed {100 * rule.share:g}%"
+    worse, good = min(state.relative, state.by_blocks), f"that it is good {e_value(state.passing)}"
+    good = f"{good} ({1 / plan.beta:.4g} decides)"
+    if compare is Compare.WATCH:
+        alarm = f"that it breaks the bound {e_value(state.alarm)} ({plan.day:,} alarms)"
+        return f"{counted}; {allowed}; evidence {alarm}; {good}"
+    if compare is Compare.BOUND:
+        broken = e_value(min(state.absolute, state.by_blocks))
+        return f"{counted}; {allowed}; evidence that it is worse: against the bound {broken} ({decides}); {good}"
+    other = "the version before" if compare is Compare.STABLE else "stable"
+    against = f"against {other} {e_value(worse)} ({decides})"
+    if compare is not Compare.STABLE:
+        gate = 1 / plan.alpha if compare is Compare.STRICT else ABSOLUTE_E_MIN
+        against += f", against the bound {e_value(state.absolute)} ({gate:.4g} decides)"
+    return f"{counted}, {other} {of(rule, state.stable)}; {allowed}; evidence that it is worse: {against}; {good}"
 
 
 def windows(rule: Rule, state: ThresholdState) -> str:
@@ -82,8 +86,8 @@ def waiting(needed: Needed | None) -> str:
     return f"needs about {math.ceil(needed.requests):,} more requests, {length} at this traffic"
 
 
-def _e(log_e: float) -> str:
-    """An e-value without false digits."""
+def e_value(log_e: float) -> str:
+    """An e-value without false digits, from its logarithm."""
     if log_e > math.log(1e6):
         return "over a million"
     value = math.exp(log_e)

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 
 from modeldeployment.api.status import Verdict
-from modeldeployment.decision import blocks, dispersion, eprocess, kernel
+from modeldeployment.decision import blocks, detector, dispersion, eprocess, kernel
 from modeldeployment.decision.arms import Counts, Interval
 from modeldeployment.decision.dispersion import DISPERSION, THETA_FACTOR, Block, Pods
 from modeldeployment.decision.hypothesis import Bound, Compare, Plan
@@ -41,6 +41,7 @@ STATE: Final = np.dtype(
         ("relative", eprocess.RESTARTED),
         ("absolute", eprocess.RESTARTED),
         ("passing", "<f8", (len(kernel.PASS_TILTS),)),
+        ("detector", "<f8", (len(kernel.RATIOS),)),
         ("blocks", blocks.BLOCKS),
         ("canary", "<f8", (3,)),
         ("stable", "<f8", (3,)),
@@ -48,7 +49,8 @@ STATE: Final = np.dtype(
         ("dispersion", DISPERSION),
     ]
 )
-"""All numbers of a rule. `passing`: log L_k of each bet. `canary`, `stable`: n, low, high of all evidence."""
+"""All numbers of a rule. `passing`: log L_k of each bet, `detector`: log M_k. `canary`, `stable`: n, low and
+high of all evidence."""
 
 
 def _begin(known: Any = None) -> bytes:
@@ -56,6 +58,7 @@ def _begin(known: Any = None) -> bytes:
     eprocess.begin(row["relative"])
     eprocess.begin(row["absolute"])
     blocks.begin(row["blocks"])
+    row["detector"] = -np.inf
     if known is not None:
         row["dispersion"] = known
     return row.tobytes()
@@ -112,6 +115,11 @@ class RuleState:
         return float(kernel.log_mean_exp(self.row["passing"])[0])
 
     @cached_property
+    def alarm(self) -> float:
+        """log of the detector's mean M: of a bound that began to break at any time (detector.py)."""
+        return float(kernel.log_mean_exp(self.row["detector"])[0])
+
+    @cached_property
     def by_blocks(self) -> float:
         """log E of the relative test (without a stable arm of the absolute one) over blocks of minutes."""
         return float(self.row["blocks"]["log_e"][0])
@@ -141,7 +149,7 @@ class RuleState:
     @property
     def log_e_fail(self) -> float:
         """Log of what the rule adds to Fail: the evidence of its `compare`, −inf while its gate is shut."""
-        if not self.bound.rolls_back:
+        if not self.bound.rolls_back or self.bound.compare is Compare.WATCH:
             return -math.inf
         gate = 0.0
         match self.bound.compare:
@@ -188,6 +196,7 @@ class Facts(NamedTuple):
     alone: float
     cap: float
     gamma: float
+    alarm_cap: float
     block_gamma: float
     block: float
     length: float
@@ -206,9 +215,10 @@ def _facts(state: RuleState, interval: Interval) -> Facts:
         bound.share,
         bound.rho0,
         bound.detectable,
-        bound.compare is Compare.BOUND,
+        bound.compare in (Compare.BOUND, Compare.WATCH),
         plan.cap,
         plan.gamma(state.intervals, interval.length),
+        detector.cap(plan.day),
         plan.block_gamma,
         plan.block,
         interval.length,
@@ -255,6 +265,7 @@ def advance_table(table: Any, of: Any) -> None:
     eprocess.step(table["relative"], relative, of.gamma, of.cap, (n_c > 0) & (n_s > 0))
     eprocess.step(table["absolute"], absolute, of.gamma, of.cap, n_c > 0)
     table["passing"] += kernel.pass_increments(n_c, high_c, bound=of.share, detectable=of.detectable, theta=theta_c)
+    table["detector"] = detector.detect(table["detector"], absolute, of.alarm_cap, n_c > 0)
     blocks.step(
         table["blocks"],
         np.stack([n_c, low_c, n_s, low_s], axis=-1),
@@ -270,6 +281,14 @@ def advance_table(table: Any, of: Any) -> None:
     table["canary"] += np.stack([n_c, low_c, high_c], axis=-1)
     table["stable"] += np.stack([n_s, low_s, high_s], axis=-1)
     table["intervals"] += of.length
+
+
+def alarmed(states: Mapping[str, RuleState], plan: Plan) -> str | None:
+    """The rule that alarms, if one does: Σ M over the m rules that can fail ≥ m · a day (the mean of all of them)."""
+    able = {name: state.alarm for name, state in states.items() if state.bound.rolls_back}
+    if not able or float(kernel.log_mean_exp([*able.values()])) < math.log(plan.day):
+        return None
+    return max(able, key=able.__getitem__)
 
 
 class Judgement(NamedTuple):

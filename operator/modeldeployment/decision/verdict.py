@@ -1,15 +1,28 @@
-"""What the tests of a trial come to: one verdict, one reason, one sentence on what it waits for."""
+"""What the tests of a trial come to: one verdict, one reason, one sentence on what it waits for.
+
+A rule that fails has a cause (cause.py). Only those causes that the spec names take a version back; for any other the
+version is held at its weight, and the reason says whose fault it is (SharedFault, PodFault, ...).
+"""
 
 from __future__ import annotations
 
+from typing import Final
+
 from modeldeployment.api.quantities import seconds
-from modeldeployment.api.status import RolloutStatus, RuleStatus, Verdict
+from modeldeployment.api.status import Cause, Numbers, RolloutStatus, RuleStatus, Verdict
 from modeldeployment.decision import needed, say, sequential, threshold
+from modeldeployment.decision.cause import Blame, Pods, blame, shared
 from modeldeployment.decision.evidence import DataState
+from modeldeployment.decision.hypothesis import Compare
+from modeldeployment.decision.memory import Memory, State, plan, text_of
 from modeldeployment.decision.query import QueryState
-from modeldeployment.decision.rules import Rule, trial_rules
-from modeldeployment.decision.trial import Memory, plan, text_of
+from modeldeployment.decision.rules import Rule, RuleKind, trial_rules
 from modeldeployment.decision.view import FULL, View
+
+FAULT: Final = "Fault"
+"""Ends the reason of a version that is held because a broken bound is not its own fault."""
+ALARM: Final = "WatchAlarm"
+"""The reason of a promoted version of which a bound begins to break."""
 
 
 def verdict(view: View, rollout: RolloutStatus, memory: Memory) -> RolloutStatus:
@@ -30,20 +43,19 @@ def verdict(view: View, rollout: RolloutStatus, memory: Memory) -> RolloutStatus
         message = "waiting for the first interval of evidence" if flows else evidence.message
         return _with(rollout, Verdict.INCONCLUSIVE, reason, message, ())
     each = _each(view, rollout, memory)
-    judged = tuple(
-        RuleStatus(
-            name=rule.name,
-            verdict=each[rule.name],
-            message=_message(view, rollout, rule, memory)[:512],
-            state=text_of(rule, memory.states[rule.name]),
-        )
-        for rule in rules
-    )
+    judged = tuple(_rule(view, rollout, rule, memory, each[rule.name]) for rule in rules)
     if evidence.state is not DataState.FLOWING:
         return _with(rollout, Verdict.INCONCLUSIVE, evidence.state.value, evidence.message, judged)
     failed = [r for r, rule in zip(judged, rules, strict=True) if r.verdict is Verdict.FAIL and rule.rolls_back]
+    to_blame = {Cause(cause.value) for cause in view.spec.rollout.rollback_on_causes}
+    if own := [r for r in failed if r.cause in to_blame]:
+        return _with(rollout, Verdict.FAIL, "ObjectiveBroken", own[0].message, judged)
     if failed:
-        return _with(rollout, Verdict.FAIL, "ObjectiveBroken", failed[0].message, judged)
+        held = f"{failed[0].message}; rollout.rollbackOnCauses does not name {failed[0].cause}, so it is held"
+        return _with(rollout, Verdict.INCONCLUSIVE, f"{failed[0].cause}{FAULT}", held, judged)
+    if alarm := _alarm(view, rollout, memory):
+        message = next(r.message for r in judged if r.name == alarm)
+        return _with(rollout, Verdict.INCONCLUSIVE, ALARM, message, judged)
     open_ = [r for r in judged if r.verdict is not Verdict.PASS]
     if not open_:
         kept = "; ".join(r.message for r in judged)
@@ -57,18 +69,78 @@ def _with(
     return rollout.model_copy(update={"verdict": said, "reason": reason, "message": message[:1024], "rules": rules})
 
 
+def _sequential(memory: Memory) -> dict[str, sequential.RuleState]:
+    return {name: state for name, state in memory.states.items() if isinstance(state, sequential.RuleState)}
+
+
 def _each(view: View, rollout: RolloutStatus, memory: Memory) -> dict[str, Verdict]:
     """The verdict of every rule. The sequential ones share one error bound, so they are judged together."""
-    together = {n: s for n, s in memory.states.items() if isinstance(s, sequential.RuleState)}
-    judged = sequential.judge(together, plan(view, rollout)).rules
-    each = dict(judged)
+    each = dict(sequential.judge(_sequential(memory), plan(view, rollout)).rules)
     for name, state in memory.states.items():
         if isinstance(state, threshold.ThresholdState | QueryState):
             each[name] = state.verdict
     return each
 
 
-def _message(view: View, rollout: RolloutStatus, rule: Rule, memory: Memory) -> str:
+def _alarm(view: View, rollout: RolloutStatus, memory: Memory) -> str | None:
+    """The rule whose bound begins to break in the watch."""
+    watching = {name: s for name, s in _sequential(memory).items() if s.bound.compare is Compare.WATCH}
+    return sequential.alarmed(watching, plan(view, rollout))
+
+
+def _rule(view: View, rollout: RolloutStatus, rule: Rule, memory: Memory, said: Verdict) -> RuleStatus:
+    state = memory.states[rule.name]
+    message, cause = _message(view, rule, memory), None
+    if isinstance(state, sequential.RuleState) and rule.rolls_back and rollout.promotion_time is None:
+        if said is Verdict.INCONCLUSIVE and shared(state):
+            said, cause = Verdict.FAIL, Cause.SHARED
+            message = f"both versions break the bound now, so it is not the canary's fault: {message}"
+        elif said is Verdict.FAIL:
+            found = _blame(view, rollout, rule, memory, state)
+            cause, message = found.cause, message if found.cause is Cause.CANARY else f"{found.message}; {message}"
+    elif said is Verdict.FAIL:
+        cause = Cause.CANARY
+    return RuleStatus(
+        name=rule.name,
+        verdict=said,
+        cause=cause,
+        numbers=_numbers(rule, state),
+        message=message,
+        state=text_of(rule, state),
+    )
+
+
+def _blame(view: View, rollout: RolloutStatus, rule: Rule, memory: Memory, state: sequential.RuleState) -> Blame:
+    return blame(
+        state,
+        memory.pods.get(rule.name, Pods()),
+        view.workload(rollout.revision).nodes,
+        slow=rule.kind is RuleKind.SLOW,
+        say=lambda counts: say.of(rule, counts),
+    )
+
+
+def _numbers(rule: Rule, state: State) -> Numbers:
+    bound = rule.bound[:48]
+    if isinstance(state, QueryState):
+        return Numbers(bound=bound, value=None if state.value is None else f"{state.value:.6g}")
+    if isinstance(state, threshold.ThresholdState):
+        return Numbers(bound=bound, requests=int(state.last_counts.n), bad=int(state.last_counts.low))
+    compared = state.bound.compare not in (Compare.BOUND, Compare.WATCH)
+    worse = min(state.relative, state.by_blocks)
+    return Numbers(
+        bound=bound,
+        requests=int(state.canary.n),
+        bad=int(state.canary.low),
+        stable_requests=int(state.stable.n) if compared else None,
+        stable_bad=int(state.stable.low) if compared else None,
+        e_worse=say.e_value(worse) if compared else None,
+        e_broken=say.e_value(state.alarm if state.bound.compare is Compare.WATCH else state.absolute),
+        e_good=say.e_value(state.passing),
+    )
+
+
+def _message(view: View, rule: Rule, memory: Memory) -> str:
     state, note = memory.states[rule.name], memory.notes.get(rule.name, "")
     if isinstance(state, QueryState):
         if state.value is None and (why := view.evidence.query_errors.get(rule.query)):

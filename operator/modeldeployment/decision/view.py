@@ -14,15 +14,16 @@ from modeldeployment.api.serving import Dialect, SeriesIdentity
 from modeldeployment.api.status import (
     DECISIONS_MAX,
     QUARANTINED_MAX,
+    Cause,
     DecisionRecord,
     Draining,
     ModelDeploymentStatus,
     Quarantined,
     RevisionStatus,
     RolloutStatus,
-    Verdict,
 )
 from modeldeployment.decision.evidence import Evidence, Revision, Route, RouteState, Workload
+from modeldeployment.decision.rules import objective_rules, trial_rules
 
 _BY_PROXY = (Dialect.ENVOY, Dialect.ISTIO)
 DRAINING_MAX = 8
@@ -150,20 +151,34 @@ class View:
         return rollout.suspended_seconds + max(0, round(running))
 
     def record(
-        self, revision: Revision | RevisionStatus | RolloutStatus, effect: str, message: str, rule: str = ""
+        self,
+        revision: Revision | RevisionStatus | RolloutStatus,
+        effect: str,
+        message: str,
+        rule: str = "",
+        cause: Cause | None = None,
     ) -> DecisionRecord:
-        """A decision about a revision, now."""
-        name = revision.name if isinstance(revision, Revision) else revision.revision
-        verdict: Verdict | None = self.status.rollout.verdict if rule and self.status.rollout else None
+        """A decision about a revision, now; with the rule that decided, on its numbers."""
+        rules = self.status.rollout.rules if self.status.rollout else ()
+        by = next((one for one in rules if one.name == rule), None)
         return DecisionRecord(
             time=self.now,
-            revision=name,
+            revision=revision.name if isinstance(revision, Revision) else revision.revision,
             version=revision.version,
             effect=effect,
             rule=rule,
-            verdict=verdict,
+            verdict=by.verdict if by else None,
+            cause=(by.cause if by else None) or cause,
+            numbers=by.numbers if by else None,
+            query=self._query(rule) if by else "",
             message=message[:512],
         )
+
+    def _query(self, rule: str) -> str:
+        """The query that shows a rule's numbers to a person."""
+        rules = (*trial_rules(self.spec, self.default_objectives), *objective_rules(self.spec, self.default_objectives))
+        by = next((one for one in rules if one.name == rule), None)
+        return ((by.query or self.evidence.sources.get(by.kind.value, "")) if by else "")[:512]
 
 
 def roles(status: ModelDeploymentStatus) -> tuple[RevisionStatus, ...]:

