@@ -258,7 +258,7 @@ EVENT = st.tuples(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(EVENT, max_size=40), st.booleans())
 def test_the_sum_of_differences_is_the_truth(events: list[tuple[str, int, int, int]], old: bool) -> None:
     """Whatever restarts, is born or is missed: differences add up to what was counted up to the last scrape."""

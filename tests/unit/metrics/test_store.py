@@ -233,7 +233,7 @@ def test_instants_are_multiples_of_the_interval() -> None:
 STEP = st.tuples(st.integers(0, 30), st.integers(0, 5), st.sampled_from(["ok", "ok", "ok", "miss", "restart"]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     stable=st.lists(STEP, min_size=30, max_size=30),
     canary=st.lists(STEP, min_size=26, max_size=26),
