@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from modeldeployment.decision.gap import DifferenceGap, Group, RatioGap
@@ -73,6 +73,21 @@ def test_false_alarms_simulated(p_a: float, p_b: float, passing: bool) -> None:
                 false += 1
                 break
     assert false <= 5
+
+
+@example(p_a=0.9983939698, p_b=0.0983939698, items=(1e9, 1e9))
+@given(p_a=st.floats(0.0, 1.0), p_b=st.floats(0.0, 1.0), items=st.tuples(*[st.sampled_from([10.0, 1e4, 1e9])] * 2))
+def test_expected_counts_under_the_null_are_no_evidence(p_a: float, p_b: float, items: tuple[float, float]) -> None:
+    """At the expected counts, log E is the mean of log factors, ≤ 0 under the null (Jensen), however many items.
+
+    Also where the rates lie within a cell of the grid: cells are rounded towards the null.
+    """
+    gap = abs(p_a - p_b)
+    a, b = Group(items[0], items[0] * p_a), Group(items[1], items[1] * p_b)
+    if 0 < gap < 1:
+        edge = DifferenceGap(gap, a, b)
+        assert edge.log_e_fail <= 1e-6 * max(items) ** 0.5 and edge.log_e_pass <= 1e-6 * max(items) ** 0.5
+    assert DifferenceGap(min(0.999, gap + 0.01), a, b).log_e_fail <= 1e-6 * max(items) ** 0.5 or gap >= 0.999
 
 
 @pytest.mark.parametrize(("p_a", "p_b", "items"), [(0.3, 0.1, 1000), (0.6, 0.9, 400), (0.13, 0.05, 5000)])

@@ -160,7 +160,7 @@ def test_nothing_and_nan() -> None:
     ("rule", "at_lower"), [(0, True), (1, False), (2, True), (3, False)], ids=["upper", "lower", "none", "both"]
 )
 def test_boundary_rules(rule: int, at_lower: bool) -> None:
-    """At its upper edge a bucket is exact under every rule; at its lower edge not where requests of just that latency are in the bucket."""
+    """Every rule is exact at the upper edge; not so at the lower one where requests of just that latency belong."""
     histogram = NativeHistogram(4, (Bucket(rule, 1.0, 2.0, 4.0),))
     assert (histogram.exact(1.0), histogram.exact(2.0)) == (at_lower, True)
     assert not histogram.exact(1.5) and histogram.exact(0.5) and histogram.exact(3.0)
