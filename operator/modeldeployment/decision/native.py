@@ -95,7 +95,7 @@ class NativeHistogram:
         return not any(_across(bucket, edge) for bucket in self.buckets if bucket.requests > 0)
 
     def cumulative(self, edges: Iterable[float] | None = None) -> dict[float, float]:
-        """Requests no slower than each edge (default: its own), and +Inf for all; edges not exact are left out.
+        """Requests no slower than each edge > 0 (default: its own), and +Inf for all; inexact edges are left out.
 
         Any edge will do, of whatever schema, so that two samples, or two arms, can be read at the same ones.
         """
