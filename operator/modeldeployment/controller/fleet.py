@@ -19,17 +19,17 @@ from zlib import crc32
 from modeldeployment.api.objectives import Objective
 from modeldeployment.api.status import DecisionRecord, ModelDeploymentStatus
 from modeldeployment.controller.cohorts import Cohorts
+from modeldeployment.controller.deciding import Together
 from modeldeployment.controller.effects import Effects
 from modeldeployment.controller.entry import Entry
 from modeldeployment.controller.kube import ApiError, Kube, NotLeaderError
 from modeldeployment.controller.material import STEADY, worth_writing
 from modeldeployment.controller.observing import conflicts, interval_of, view_of, watched_of
 from modeldeployment.controller.policy import Policy
-from modeldeployment.controller.recorder import Recorder
+from modeldeployment.controller.recorder import WARNINGS, Recorder
 from modeldeployment.controller.resources import MODEL_DEPLOYMENTS
 from modeldeployment.controller.store import Key, Store
 from modeldeployment.controller.telemetry import Telemetry
-from modeldeployment.decision.decide import decide
 from modeldeployment.decision.due import due
 from modeldeployment.decision.evidence import DataState, Evidence
 from modeldeployment.metrics import EvidenceStore, Watched
@@ -42,24 +42,6 @@ RETRY_SECONDS, RETRY_MAX = 2.0, 60.0
 """After a refused or failed write a model is decided upon again this soon, and each time later, up to so late."""
 ROUND_SECONDS = 1.0
 """The loop goes round this often at least."""
-WARNINGS = frozenset(
-    {
-        "RolledBack",
-        "Aborted",
-        "ProgressDeadlineExceeded",
-        "Inconclusive",
-        "RolledBackInconclusive",
-        "StableUnavailable",
-        "CanaryUnavailable",
-        "ChildRestored",
-        "WatchAlarm",
-        "SharedFault",
-        "PodFault",
-        "NodeFault",
-        "CapacityFault",
-        "DataFault",
-    }
-)
 
 
 def _now() -> datetime:
@@ -85,7 +67,7 @@ class Fleet:
     ) -> None:
         self._store, self._kube, self._policy = store, kube, policy
         self._recorder, self._telemetry, self._now = recorder, telemetry, now
-        self._effects = Effects(store, kube)
+        self._effects, self._together = Effects(store, kube), Together()
         self._evidence = EvidenceStore()
         self._entries: dict[Key, Entry] = {}
         self._dirty: set[Key] = set()
@@ -338,7 +320,10 @@ class Fleet:
             await self._apply(entry)
             return
         view = view_of(entry, self._store, now, conflict=conflict, defaults=self._defaults(), trouble=self._trouble())
-        decision = decide(view, entry.memory)
+        obj, decision = entry.obj, await self._together.decide(view, entry.memory)
+        if entry.obj is not obj:
+            self.mark(entry.key)  # it is another object by now than was decided upon
+            return
         if worth_writing(decision.status, entry.written, entry.written_at, now):
             await self._write(entry, decision.status, now)
         entry.status, entry.memory = decision.status, decision.memory

@@ -30,6 +30,27 @@ class _Series:
     last: datetime
 
 
+WARNINGS = frozenset(
+    {
+        "RolledBack",
+        "Aborted",
+        "ProgressDeadlineExceeded",
+        "Inconclusive",
+        "RolledBackInconclusive",
+        "StableUnavailable",
+        "CanaryUnavailable",
+        "ChildRestored",
+        "WatchAlarm",
+        "SharedFault",
+        "PodFault",
+        "NodeFault",
+        "CapacityFault",
+        "DataFault",
+    }
+)
+"""Effects that somebody should look at: their Events are Warnings."""
+
+
 class Recorder:
     """Events about ModelDeployments, written by one task beside everything else."""
 
