@@ -80,6 +80,10 @@ lock: $(READY) ## Pins dependencies anew
 bench-fleet: binaries ## 1, 100 and 1,000 models on one operator; writes build/bench-fleet.json
 	@$(BIN)/python -m bench.fleet
 
+.PHONY: bench-decide
+bench-decide: $(READY) ## Decisions a second for up to 10,000 models; writes build/bench-decide.json
+	@$(BIN)/python -m bench.decide
+
 .PHONY: clean
 clean: ## Removes what was built here; the lab's binaries stay in the shared cache
 	@rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
@@ -124,6 +125,7 @@ def duration(text: str) -> timedelta:
     return timedelta(milliseconds=sum(int(n) * _UNIT_MS[unit] for n, unit in _DURATION.findall(text)))
 
 
+@lru_cache(maxsize=4096)
 def seconds(text: str) -> float:
     """The same in seconds."""
     return duration(text).total_seconds()

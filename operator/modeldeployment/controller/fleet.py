@@ -36,7 +36,7 @@ from modeldeployment.metrics import EvidenceStore, Watched
 
 _LOG = logging.getLogger(__name__)
 
-IN_A_ROW = 20
+IN_A_ROW = 40
 """Models decided upon before others have their turn: probes, watches, the Lease."""
 RETRY_SECONDS, RETRY_MAX = 2.0, 60.0
 """After a refused or failed write a model is decided upon again this soon, and each time later, up to so late."""

@@ -90,10 +90,14 @@ def blame(state: RuleState, pods: Pods, nodes: Mapping[str, str], *, slow: bool,
 def shared(state: RuleState) -> bool:
     """Whether both arms break the bound now."""
     counts, theta = state.row["blocks"]["counts"][0], state.row["blocks"]["theta"][0]
-    n_c, x_c, n_s, x_s = counts[int(np.argmax(counts[:, 0]))]
-    theta_c, theta_s = theta[int(np.argmax(counts[:, 0]))]
+    longer = int(np.argmax(counts[:, 0]))
+    n_c, x_c, n_s, x_s = counts[longer].tolist()
+    share = state.bound.share
+    if x_c <= share * n_c or x_s <= share * n_s:
+        return False  # nothing to prove
+    theta_c, theta_s = theta[longer].tolist()
     return all(
-        float(kernel.log_mean_exp(kernel.absolute_increments(n, x, bound=state.bound.share, theta=of)))
+        float(kernel.log_mean_exp(kernel.absolute_increments(n, x, bound=share, theta=of)))
         >= math.log(1 / state.plan.alpha)
         for n, x, of in ((n_c, x_c, theta_c), (n_s, x_s, theta_s))
     )

@@ -23,10 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from modeldeployment.decision.arms import Counts
 
 Array = NDArray[np.float64]
 
@@ -59,13 +61,6 @@ DISPERSION: Final = np.dtype(
 intervals fed; pairs of blocks of minutes that the arm has closed."""
 
 
-class Block(NamedTuple):
-    """Requests and bad requests of one series over one block."""
-
-    n: float = 0.0
-    x: float = 0.0
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Pods:
     """Open blocks of the pods of one arm: names in order, and SERIES_SHAPE for each."""
@@ -73,9 +68,9 @@ class Pods:
     names: tuple[str, ...] = ()
     series: Array = field(default_factory=lambda: np.zeros((0, *SERIES_SHAPE)))
 
-    def joined_by(self, counts: Mapping[str, Block]) -> Pods:
+    def joined_by(self, counts: Mapping[str, Counts]) -> Pods:
         """With the pods that counted something, and without those that nothing can be paired with any more."""
-        if counts.keys() == set(self.names):
+        if len(counts) == len(self.names) and all(name in counts for name in self.names):
             return self
         known = dict(zip(self.names, self.series, strict=True))
         kept = {name for name, blocks in known.items() if blocks[:, 0].any()}
@@ -135,11 +130,15 @@ def _by_row(values: Array, row: NDArray[np.intp], rows: int) -> Array:
     return np.stack([np.bincount(row, column, minlength=rows) for column in values.T], axis=-1).astype(np.float64)
 
 
-def feed_all(state: Any, pods: Sequence[Pods], counts: Sequence[Mapping[str, Block]], block: Array) -> list[Pods]:
-    """`feed_table` for arms given pod by pod; a pod that is absent had no requests. Returns their open blocks."""
+def feed_all(state: Any, pods: Sequence[Pods], counts: Sequence[Mapping[str, Counts]], block: Array) -> list[Pods]:
+    """`feed_table` for arms given pod by pod (n and low); an absent pod had no requests. Returns their blocks."""
     joined = [one.joined_by(of) for one, of in zip(pods, counts, strict=True)]
     sizes = [len(one.names) for one in joined]
-    rows = [of.get(name, (0.0, 0.0)) for one, of in zip(joined, counts, strict=True) for name in one.names]
+    rows = [
+        (of[name].n, of[name].low) if name in of else (0.0, 0.0)
+        for one, of in zip(joined, counts, strict=True)
+        for name in one.names
+    ]
     series = feed_table(
         state,
         np.concatenate([one.series for one in joined]),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from modeldeployment.api.status import Health, ObjectiveStatus, Verdict
 from modeldeployment.decision import kernel, say
@@ -20,7 +23,36 @@ _PROOF = math.log(1 / 0.01)
 def objectives(view: View) -> tuple[ObjectiveStatus, ...]:
     """Each objective of the spec (or of the policy) with its value, bound, verdict, sample size and age of data."""
     rules = objective_rules(view.spec, view.default_objectives)
-    return tuple(_objective(view, rule) for rule in rules)
+    counted = {rule.name: _count(view, rule) for rule in rules if rule.kind is not RuleKind.QUERY}
+    proofs = _proofs([(rule, counts) for rule in rules if (counts := counted.get(rule.name, (None, ""))[0])])
+    return tuple(
+        _query(view, rule, _told(view, rule))
+        if rule.kind is RuleKind.QUERY
+        else _judged(view, rule, *counted[rule.name], proofs.get(rule.name, (0.0, 0.0)))
+        for rule in rules
+    )
+
+
+def _count(view: View, rule: Rule) -> tuple[Counts | None, str]:
+    """What the rule counts in its window, and why not, or not sharply."""
+    delta = view.evidence.windows.get(rule.window)
+    if delta is None:
+        return None, view.evidence.message
+    edges, note = (None, "") if rule.kind is RuleKind.ERRORS else edges_of(rule, [delta])
+    return count(rule, delta, edges), note
+
+
+def _proofs(counted: Sequence[tuple[Rule, Counts]]) -> dict[str, tuple[float, float]]:
+    """Rule → log e-values that its window breaks the bound, and that it keeps it; all at once, as numpy likes it.
+
+    One look at one window, so neither restarts nor dispersion between intervals play a part.
+    """
+    if not counted:
+        return {}
+    n, low, high, share = np.array([(c.n, c.low, c.high, rule.share) for rule, c in counted]).T
+    worse = kernel.log_mean_exp(kernel.absolute_increments(n, low, bound=share))
+    good = kernel.log_mean_exp(kernel.pass_increments(n, high, bound=share, detectable=1.0))
+    return dict(zip((rule.name for rule, _ in counted), zip(worse.tolist(), good.tolist(), strict=True), strict=True))
 
 
 def health(view: View, kept: tuple[ObjectiveStatus, ...]) -> tuple[Health, str, str]:
@@ -56,32 +88,25 @@ def _list(some: list[ObjectiveStatus]) -> str:
     return "; ".join(f"{o.name} {o.value or o.message} (bound {o.bound})" for o in some)[:1024]
 
 
-def _objective(view: View, rule: Rule) -> ObjectiveStatus:
+def _told(view: View, rule: Rule) -> ObjectiveStatus:
     age = view.evidence.data_age
-    told = ObjectiveStatus(
+    return ObjectiveStatus(
         name=rule.name,
         verdict=Verdict.INCONCLUSIVE,
         reason="NoValue",
         bound=rule.bound[:48],
         data_age_seconds=None if age is None else round(age),
     )
-    if rule.kind is RuleKind.QUERY:
-        return _query(view, rule, told)
-    delta = view.evidence.windows.get(rule.window)
+
+
+def _judged(view: View, rule: Rule, counts: Counts | None, note: str, proofs: tuple[float, float]) -> ObjectiveStatus:
+    """The window's counts against the bound: proven kept, proven broken, or neither."""
+    told, delta = _told(view, rule), view.evidence.windows.get(rule.window)
     if delta is None:
-        return told.model_copy(update={"message": view.evidence.message[:512]})
-    return _counts(rule, delta, told)
-
-
-def _counts(rule: Rule, delta: Delta, told: ObjectiveStatus) -> ObjectiveStatus:
-    """One test of the window's counts against the bound: proven kept, proven broken, or neither."""
-    edges, note = (None, "") if rule.kind is RuleKind.ERRORS else edges_of(rule, [delta])
-    counts = count(rule, delta, edges)
+        return told.model_copy(update={"message": note[:512]})
     if counts is None:
         return told.model_copy(update={"reason": "CannotTell", "message": note or NO_ERRORS})
-    # One look at one window, so neither restarts nor dispersion between intervals play a part.
-    worse = kernel.log_mean_exp(kernel.absolute_increments(counts.n, counts.low, bound=rule.share))
-    good = kernel.log_mean_exp(kernel.pass_increments(counts.n, counts.high, bound=rule.share, detectable=1.0))
+    worse, good = proofs
     if counts.n <= 0:
         verdict, reason = Verdict.INCONCLUSIVE, "NoValue"
     elif worse >= _PROOF:

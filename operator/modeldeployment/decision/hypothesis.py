@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from modeldeployment.decision import blocks
+import numpy as np
+from numpy.typing import ArrayLike
+
+from modeldeployment.decision import blocks, detector
+from modeldeployment.decision.kernel import Array
 
 FIRST_GAMMA: Final = 0.9
 """Share of the wealth that starts at the first interval; the rest starts spread evenly over the others."""
@@ -44,26 +48,34 @@ class Plan:
     beta: float = 0.05
     block: int = 30
     day: int = 8640
+    cap: float = field(init=False, repr=False)
+    """The most that log E may rise in one interval."""
+    alarm_cap: float = field(init=False, repr=False)
+    """The most that an increment counts for in the detector."""
+    block_gamma: float = field(init=False, repr=False)
+    """Wealth that starts betting with each block after the first."""
 
     def __post_init__(self) -> None:
         if min(self.horizon, self.block, self.day) < 1 or not 0 < self.alpha < 1 or not 0 < self.beta < 1:
             raise ValueError(f"a plan needs horizon, block, day ≥ 1 and alpha, beta between 0 and 1: {self}")
 
-    @property
-    def cap(self) -> float:
-        """The most that log E may rise in one interval."""
-        return CAP_SHARE * math.log(1 / self.alpha)
+        set_ = object.__setattr__  # asked for at every update of every rule, so made once
+        set_(self, "cap", CAP_SHARE * math.log(1 / self.alpha))
+        set_(self, "alarm_cap", detector.cap(self.day))
+        share = min(1.0, self.block / blocks.PHASES / self.horizon)
+        set_(self, "block_gamma", (1 - blocks.FIRST_SHARE) * share)
 
     def gamma(self, done: int, length: int) -> float:
-        """Wealth that starts betting in the `length` intervals after the first `done` ones."""
-        first = FIRST_GAMMA if done == 0 else 0.0
-        later = length - 1 if done == 0 else length
-        return min(1.0, first + later * (1 - FIRST_GAMMA) / max(1, self.horizon - 1))
+        """`starting` of this plan."""
+        return float(starting(done, length, self.horizon))
 
-    @property
-    def block_gamma(self) -> float:
-        """Wealth that starts betting with each block after the first."""
-        return (1 - blocks.FIRST_SHARE) * min(1.0, self.block / blocks.PHASES / self.horizon)
+
+def starting(done: ArrayLike, length: ArrayLike, horizon: ArrayLike) -> Array:
+    """Wealth that starts betting in the `length` intervals after the first `done` ones: shapes broadcast."""
+    first = np.equal(done, 0)
+    later = (np.asarray(length) - first) * (1 - FIRST_GAMMA) / np.maximum(1, np.asarray(horizon) - 1)
+    share: Array = np.minimum(1.0, FIRST_GAMMA * first + later)
+    return share
 
 
 @dataclass(frozen=True, slots=True)

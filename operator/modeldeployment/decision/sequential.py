@@ -25,8 +25,8 @@ import numpy as np
 from modeldeployment.api.status import Verdict
 from modeldeployment.decision import blocks, detector, dispersion, eprocess, kernel
 from modeldeployment.decision.arms import Counts, Interval
-from modeldeployment.decision.dispersion import DISPERSION, THETA_FACTOR, Block, Pods
-from modeldeployment.decision.hypothesis import Bound, Compare, Plan
+from modeldeployment.decision.dispersion import DISPERSION, THETA_FACTOR, Pods
+from modeldeployment.decision.hypothesis import Bound, Compare, Plan, starting
 
 ABSOLUTE_E_MIN: Final = 4.0
 """E_abs that Fail also asks for: protects a version that is worse than stable but inside its bound."""
@@ -195,7 +195,7 @@ class Facts(NamedTuple):
     detectable: float
     alone: float
     cap: float
-    gamma: float
+    horizon: float
     alarm_cap: float
     block_gamma: float
     block: float
@@ -217,8 +217,8 @@ def _facts(state: RuleState, interval: Interval) -> Facts:
         bound.detectable,
         bound.compare in (Compare.BOUND, Compare.WATCH),
         plan.cap,
-        plan.gamma(state.intervals, interval.length),
-        detector.cap(plan.day),
+        plan.horizon,
+        plan.alarm_cap,
         plan.block_gamma,
         plan.block,
         interval.length,
@@ -242,7 +242,7 @@ def update_all(states: Sequence[RuleState], intervals: Sequence[Interval]) -> li
     table = np.frombuffer(bytearray().join([state.numbers for state in states]), STATE)
     of: Any = Facts(*np.array([_facts(*one) for one in zip(states, intervals, strict=True)], dtype=np.float64).T)
     advance_table(table, of)
-    stable = [{pod: Block(c.n, c.low) for pod, c in interval.stable.items()} for interval in intervals]
+    stable = [interval.stable for interval in intervals]
     pods = dispersion.feed_all(table["dispersion"], [state.pods for state in states], stable, of.block)
     numbers, size = table.tobytes(), STATE.itemsize
     return [
@@ -257,13 +257,14 @@ def advance_table(table: Any, of: Any) -> None:
     θ is as the table has it, of earlier intervals: the dispersion is fed afterwards.
     """
     used, known = of.evidence > 0, table["dispersion"]
+    gamma = starting(table["intervals"], of.length, of.horizon)
     n_c, low_c, high_c, n_s, low_s, high_s = (np.where(used, column, 0.0) for column in of[-6:])
     theta_c = THETA_FACTOR * dispersion.theta(known["pods"])
     theta_s = THETA_FACTOR * dispersion.theta(known["arm"])
     relative = kernel.relative_increments(n_c, low_c, n_s, low_s, rho0=of.rho0, theta_c=theta_c, theta_s=theta_s)
     absolute = kernel.absolute_increments(n_c, low_c, bound=of.share, theta=theta_c)
-    eprocess.step(table["relative"], relative, of.gamma, of.cap, (n_c > 0) & (n_s > 0))
-    eprocess.step(table["absolute"], absolute, of.gamma, of.cap, n_c > 0)
+    eprocess.step(table["relative"], relative, gamma, of.cap, (n_c > 0) & (n_s > 0))
+    eprocess.step(table["absolute"], absolute, gamma, of.cap, n_c > 0)
     table["passing"] += kernel.pass_increments(n_c, high_c, bound=of.share, detectable=of.detectable, theta=theta_c)
     table["detector"] = detector.detect(table["detector"], absolute, of.alarm_cap, n_c > 0)
     blocks.step(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modeldeployment.decision.arms import Counts
 from modeldeployment.decision.dispersion import (
     DISPERSION,
-    Block,
     Pods,
     feed_all,
     from_history,
@@ -41,7 +41,7 @@ def fed(rows: Rows, start: tuple[Any, Pods] | None = None) -> tuple[Any, Pods]:
     """A state and its pods' open blocks, fed interval by interval; a series with n = 0 is absent."""
     state, pods = (start[0].copy(), start[1]) if start else (np.zeros(1, DISPERSION), Pods())
     for t in range(len(rows[0])):
-        counts = {str(i): Block(*row[t]) for i, row in enumerate(rows) if row[t][0] > 0}
+        counts = {str(i): Counts(row[t][0], row[t][1], row[t][1]) for i, row in enumerate(rows) if row[t][0] > 0}
         (pods,) = feed_all(state, [pods], [counts], np.array([BLOCK]))
     return state, pods
 
@@ -150,7 +150,7 @@ def test_pods_that_left_are_forgotten() -> None:
 
 def test_order_of_pods_does_not_matter() -> None:
     """Two leaders that list pods in another order get the same bits."""
-    counts = {f"pod-{i}": Block(100 + i, i) for i in range(9)}
+    counts = {f"pod-{i}": Counts(100 + i, i, i) for i in range(9)}
     states = np.zeros(2, DISPERSION)
     pods = [Pods(), Pods()]
     for _ in range(3):
