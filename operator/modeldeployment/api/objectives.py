@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import ConfigDict, Field, field_validator
 
 from modeldeployment.api.base import Model, exactly_one, extend, rule
@@ -54,11 +52,6 @@ class Latency(Model):
         if float(value) not in QUANTILES:
             raise ValueError(f"must be one of {', '.join(map(str, QUANTILES))}")
         return float(value)
-
-    @property
-    def slow_share(self) -> float:
-        """Share of requests that may be slower than `max`."""
-        return round(1 - float(self.quantile), 9)
 
 
 class PromQL(Model):
@@ -114,7 +107,3 @@ class Objective(Model):
         description="Over how long the value shown in status, and the health of the stable version, are taken.",
         json_schema_extra=between("10s", "24h"),
     )
-
-    def kind(self) -> Any:
-        """The member of the union that is set."""
-        return self.error_rate or self.latency or self.availability or self.promql

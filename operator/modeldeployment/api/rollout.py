@@ -106,19 +106,46 @@ class Canary(Model):
         return [(whole_percent(step.traffic), seconds(step.duration)) for step in self.steps or ()]
 
 
+class Comparison(StrEnum):
+    """What a canary must be proven, to be taken back."""
+
+    STABLE_AND_BOUND = "StableAndBound"
+    """Worse than stable, and with some evidence beyond its bound: a version inside its bound stays."""
+    STRICT = "Strict"
+    """Both, each with full proof."""
+    STABLE = "Stable"
+    """Worse than stable by more than `tolerance`, whatever the bound says."""
+
+
 class Sequential(Model):
     """Error bounds of the sequential tests. They hold over the whole rollout, however often one looks."""
 
     false_rollback: Percentage = Field(
         default="5%",
-        description="Highest chance of rolling back a version that is no worse than stable during the rollout (four "
-        "fifths of it), and one that is below detectable times its bounds during the watch (one fifth), where nothing "
-        "stands beside it.",
+        description="Highest chance of rolling back a version that is no worse than stable: four fifths of it during "
+        "the rollout, one fifth in the comparisons of the watch.",
         json_schema_extra=extend(
             rule(
                 "!self.matches(r'^[0-9]{1,3}(\\.[0-9]{1,4})?%$') || "
                 "(double(self.replace('%', '')) > 0.0 && double(self.replace('%', '')) <= 20.0)",
                 "must be above 0% and at most 20%, e.g. 5%",
+            )
+        ),
+    )
+    compare: Comparison = Field(
+        default=Comparison.STABLE_AND_BOUND,
+        description="What takes a canary back. StableAndBound: it is proven worse than stable, and there is evidence "
+        "that it breaks its bound. Strict: both are proven. Stable: it is proven worse than stable, even inside its "
+        "bound.",
+    )
+    tolerance: Decimal = Field(
+        default="1",
+        description="How many times stable's rate of bad requests a canary may have before it counts as worse, e.g. "
+        '"1.5".',
+        json_schema_extra=extend(
+            rule(
+                "!self.matches(r'^[0-9]+(\\.[0-9]+)?$') || (double(self) >= 1.0 && double(self) <= 10.0)",
+                'must be from "1" to "10", e.g. "1.5"',
             )
         ),
     )

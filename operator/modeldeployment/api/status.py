@@ -146,6 +146,11 @@ class RolloutStatus(StatusModel):
     )
     promotion_time: datetime | None = Field(default=None, description="When it was promoted; the watch runs from then.")
     alarms: int = Field(default=0, ge=0, le=1000, description="How often a bound began to break during the watch.")
+    next_compare_time: datetime | None = Field(
+        default=None,
+        description="When an alarm may ask for the next comparison: after several that proved nothing, each waits "
+        "longer.",
+    )
     compare_time: datetime | None = Field(
         default=None,
         description="Since when half of the traffic goes to the version before, to tell whether this one is worse; "

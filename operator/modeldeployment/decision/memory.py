@@ -60,11 +60,15 @@ def compare(view: View, rollout: RolloutStatus) -> hypothesis.Compare:
     if rollout.promotion_time:
         return hypothesis.Compare.STABLE if rollout.compare_time else hypothesis.Compare.WATCH
     alone = view.status.canary is not None and view.status.canary.wanted_weight == FULL
-    return _of_canary(alone=alone)
+    return _of_canary(view, alone=alone)
 
 
-def _of_canary(*, alone: bool) -> hypothesis.Compare:
-    return hypothesis.Compare.BOUND if alone else hypothesis.Compare.STABLE_AND_BOUND
+def _of_canary(view: View, *, alone: bool) -> hypothesis.Compare:
+    return hypothesis.Compare.BOUND if alone else hypothesis.Compare(_asked(view).compare.value)
+
+
+def _asked(view: View) -> Sequential:
+    return view.spec.rollout.analysis.sequential or Sequential()
 
 
 def plan(view: View, rollout: RolloutStatus) -> hypothesis.Plan:
@@ -73,7 +77,7 @@ def plan(view: View, rollout: RolloutStatus) -> hypothesis.Plan:
     The comparisons after the first, second, third alarm share the watch's α as 1/2, 1/4, 1/8 (decision.md §5).
     """
     analysis = view.spec.rollout.analysis
-    alpha = fraction((analysis.sequential or Sequential()).false_rollback)
+    alpha = fraction(_asked(view).false_rollback)
     length, alpha_ = seconds(view.spec.rollout.deadline), alpha * ROLLOUT_SHARE
     if rollout.promotion_time is not None:
         length, alpha_ = seconds(view.spec.rollout.watch), alpha * (1 - ROLLOUT_SHARE)
@@ -136,7 +140,8 @@ def _restore(view: View, rollout: RolloutStatus, rule: Rule, length: hypothesis.
         )
     bound = hypothesis.Bound(
         share=rule.share,
-        detectable=_detectable(rule, float((analysis.sequential or Sequential()).detectable)),
+        rho0=float(_asked(view).tolerance),
+        detectable=_detectable(rule, float(_asked(view).detectable)),
         compare=compare(view, rollout),
         rolls_back=rule.rolls_back,
     )
@@ -146,7 +151,7 @@ def _restore(view: View, rollout: RolloutStatus, rule: Rule, length: hypothesis.
     before = fresh
     if rollout.promotion_time is None:
         alone = bound.compare is hypothesis.Compare.BOUND
-        before = replace(fresh, bound=replace(bound, compare=_of_canary(alone=not alone)))
+        before = replace(fresh, bound=replace(bound, compare=_of_canary(view, alone=not alone)))
     as_ = before if stored.startswith(_mark(rule, before)) else fresh
     return _read(
         rule, stored, as_, lambda text, known: sequential.RuleState.from_state(text, known.bound, length), fresh
@@ -178,7 +183,8 @@ def _mark(rule: Rule, state: State) -> str:
         plan_ = state.plan
         facts = (state.bound, plan_.window, plan_.min_samples, plan_.counting.value)
     else:
-        facts = (state.bound.share, state.bound.detectable, state.bound.compare.value)
+        bound = state.bound
+        facts = (bound.share, bound.rho0, bound.detectable, bound.compare.value)
     return f"{_hash(*_counted_facts(rule))}{_hash(*facts)}/"
 
 

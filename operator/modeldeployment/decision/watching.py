@@ -7,6 +7,8 @@ before, which is kept warm, and both are compared at the same time: only what is
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from modeldeployment.api.quantities import say_duration
 from modeldeployment.api.status import Cause, RolloutStatus, RuleStatus
 from modeldeployment.decision.evidence import RouteState
@@ -17,6 +19,8 @@ from modeldeployment.decision.view import View
 
 HALF = 50
 """Percent of the traffic that the version before gets during a comparison."""
+RESTS_MAX = 6
+"""Doublings of the rest after a comparison that proved nothing; the first two have none."""
 
 
 def end_comparison(view: View) -> Move | None:
@@ -29,7 +33,11 @@ def end_comparison(view: View) -> Move | None:
     if previous.ready and lasted < COMPARE_SECONDS:
         return None
     after = weigh_back(view, 0)
-    after = changed(after, rollout=after.rollout and after.rollout.model_copy(update={"compare_time": None}))
+    rest = (
+        timedelta(seconds=COMPARE_SECONDS * 2.0 ** min(rollout.alarms - 2, RESTS_MAX)) if rollout.alarms > 2 else None
+    )
+    update = {"compare_time": None, "next_compare_time": view.now + rest if rest else None}
+    after = changed(after, rollout=after.rollout and after.rollout.model_copy(update=update))
     told = (
         f"{status.stable.version} is not proven worse than {status.previous.version} within "
         f"{say_duration(COMPARE_SECONDS)}: it gets all of the traffic again"
@@ -46,6 +54,8 @@ def compare(view: View) -> Move | None:
     """A bound begins to break: half of the traffic goes to the version before, to tell whose fault it is."""
     status, rollout = view.status, view.status.rollout
     if not (status.stable and status.previous and rollout and rollout.promotion_time) or rollout.compare_time:
+        return None
+    if rollout.next_compare_time and rollout.next_compare_time > view.now:
         return None
     if rollout.reason != ALARM or (status.previous.until and status.previous.until <= view.now):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -77,6 +78,16 @@ def test_comparisons_share_the_watchs_error_bound() -> None:
         world.until("Watching", most=2 * COMPARE_SECONDS).run(60)
     assert alphas == pytest.approx([0.005, 0.0025, 0.00125])
     assert world.status.rollout is not None and world.status.rollout.alarms == 3
+
+
+def test_an_incident_without_end_does_not_move_the_traffic_for_ever() -> None:
+    """Both bad for a day: after two comparisons each one waits, twice as long every time."""
+    world = watched()
+    both(world, errors=0.05)
+    world.run(6 * 3600)
+    times = [record.time for record in world.records if record.effect == "WatchAlarm"]
+    gaps = [(b - a).total_seconds() for a, b in itertools.pairwise(times)]
+    assert len(times) <= 7 and gaps == sorted(gaps) and gaps[-1] > 8 * COMPARE_SECONDS
 
 
 def test_a_third_version_ends_a_comparison() -> None:
