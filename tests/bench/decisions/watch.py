@@ -1,0 +1,100 @@
+"""The 24 h after promotion: the new version has all traffic, stable is kept; rules may split the traffic again.
+
+A rule steers the world, so it is drawn interval by interval: `Watch.draw` takes the share that each rollout
+gives to the new version, 1 while nothing is suspected.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from bench.decisions.ours import NEVER, Interval, Looks
+from bench.decisions.scenarios import BOUND, HEALTHY, INTERVAL, STABLE_PODS, Counts, Floats, draw_counts
+from modeldeployment.decision import kernel
+
+HOURS: Final = 24
+INTERVALS: Final = round(HOURS * 3600 / INTERVAL)
+_INCIDENT_INTERVALS: Final = 18
+
+
+@dataclass(frozen=True)
+class WatchScenario:
+    """One world after promotion.
+
+    Attributes:
+        name: as the tables and the JSON say it.
+        rps: requests per second.
+        rate: the new version's share of bad requests from `onset` on; before it, as stable's.
+        stable_rate: stable's.
+        onset: seconds after promotion.
+        incidents: how many times both versions fail `factor` times as much for 3 min, at random moments.
+        good: whether rolling back is wrong.
+        history: seconds of stable, before, that dispersion may be learnt from.
+    """
+
+    name: str
+    rps: float
+    rate: float = HEALTHY
+    stable_rate: float = HEALTHY
+    onset: float = 6 * 3600.0
+    incidents: int = 4
+    factor: float = 10.0
+    good: bool = True
+    history: float = 3 * 3600.0
+
+
+class Watch:
+    """`runs` independent worlds of a scenario, from promotion on."""
+
+    def __init__(self, scenario: WatchScenario, runs: int, rng: np.random.Generator) -> None:
+        self.scenario, self.runs, self._rng = scenario, runs, rng
+        self._incidents = rng.integers(0, INTERVALS - _INCIDENT_INTERVALS + 1, (runs, scenario.incidents))
+        self._weight = np.ones(runs)
+        self._per_interval = scenario.rps * INTERVAL
+        before = round(scenario.history / INTERVAL)
+        self.history = self._arm(np.ones((runs, before)), np.full((runs, before), scenario.stable_rate))
+
+    def draw(self, t: int, weight: Floats) -> Interval:
+        """Interval t of all worlds: canary is the new version, stable the kept one; 10 pods each.
+
+        Where `weight` (runs,) is not that of the interval before, it moved half way through, and `moved` says so.
+        """
+        moved = weight != self._weight
+        share, self._weight = (weight + self._weight) / 2, weight
+        since = t - self._incidents
+        shared = np.where(((since >= 0) & (since < _INCIDENT_INTERVALS)).any(axis=1), self.scenario.factor, 1.0)
+        rate = self.scenario.rate if t * INTERVAL >= self.scenario.onset else self.scenario.stable_rate
+        new = self._arm(share[:, None], np.minimum(shared * rate, 1.0)[:, None])
+        kept = self._arm(1 - share[:, None], np.minimum(shared * self.scenario.stable_rate, 1.0)[:, None])
+        n_c, x_c, n_s, x_s = (a[:, 0].astype(np.float64) for a in (new.n, new.x, kept.n, kept.x))
+        return Interval(n_c, x_c, n_s, x_s, np.ones(self.runs, dtype=np.int64), moved)
+
+    def _arm(self, share: Floats, rate: Floats) -> Counts:
+        if not share.any():
+            none = np.zeros((*share.shape, STABLE_PODS), dtype=np.int32)
+            return Counts(none, none)
+        pods = np.full((1, 1, STABLE_PODS), 1 / STABLE_PODS)
+        return draw_counts(self._per_interval * share, pods, rate[..., None], self._rng)
+
+
+Watcher = Callable[[Watch], Looks]
+"""A rule after promotion: runs a world to its end, and says at which interval each rollout was rolled back."""
+
+
+def since_promotion(watch: Watch, *, alpha: float = 0.01) -> Looks:
+    """The absolute test begun once, at promotion: decision.md §5's "plain e-process since promotion".
+
+    For comparison: all that went well before a version turns bad weighs against the proof.
+    """
+    looks = np.full(watch.runs, NEVER, dtype=np.int64)
+    log_l, everything = np.zeros((watch.runs, len(kernel.RATIOS))), np.ones(watch.runs)
+    for t in range(INTERVALS):
+        interval = watch.draw(t, everything)
+        log_l += kernel.absolute_increments(interval.n_c.sum(axis=1), interval.x_c.sum(axis=1), bound=BOUND)
+        looks[(looks == NEVER) & (kernel.log_mean_exp(log_l) >= math.log(1 / alpha))] = t
+    return looks
