@@ -135,10 +135,14 @@ def _gamma(plan: Plan, done: NDArray[np.int64], length: NDArray[np.int64]) -> Fl
 
 
 class Decided(NamedTuple):
-    """When each rule rolled each rollout back, and which rollouts were promoted."""
+    """When each rule rolled each rollout back, and which canaries were proven good enough in each step.
+
+    Those of them that were not rolled back are an upper bound on what the operator promotes on this schedule: it also
+    asks that the proof still stands when the step's time is over.
+    """
 
     looks: dict[str, Looks]
-    promoted: Bools
+    proven: Bools
 
 
 def intervals(batch: Batch) -> Iterator[tuple[int, Ints, Interval]]:
@@ -151,21 +155,17 @@ def intervals(batch: Batch) -> Iterator[tuple[int, Ints, Interval]]:
 
 
 def decide(batch: Batch, plan: Plan, bound: Bound, *, poisson: bool = True, stop: bool = True) -> Decided:
-    """A batch through its rollouts. `stop`: a rollout that every rule has rolled back is left alone.
-
-    Promoted is a rollout that `sequential` did not roll back and in which Pass was proven, at some look, in each step:
-    an upper bound on what the operator promotes on this schedule, which also asks that the step's time is over.
-    """
+    """A batch through its rollouts. `stop`: a rollout that every rule has rolled back is left alone."""
     runs = batch.runs
     rules = RULES if poisson else RULES[:2]
     looks = {rule: np.full(runs, NEVER, dtype=np.int64) for rule in rules}
     state = Sequential(batch.history, plan, bound)
     begins = {round(start / INTERVAL) for start, _ in batch.scenario.steps} - {0}
-    proven, promoted = np.zeros(runs, dtype=bool), np.ones(runs, dtype=bool)
+    step, before = np.zeros(runs, dtype=bool), np.ones(runs, dtype=bool)
     running = np.ones(runs, dtype=bool)
     for t, rows, interval in intervals(batch):
         if t in begins:
-            promoted, proven = promoted & proven, np.zeros(runs, dtype=bool)
+            before, step = before & step, np.zeros(runs, dtype=bool)
             state.begin_step()
         if not running.all():
             keep = running[rows]
@@ -176,9 +176,9 @@ def decide(batch: Batch, plan: Plan, bound: Bound, *, poisson: bool = True, stop
         failed = state.failed
         for rule in rules:
             looks[rule][(looks[rule] == NEVER) & failed[rule]] = t
-        proven |= state.passed
+        step |= state.passed
         if stop:
             running = np.logical_or.reduce([looks[rule] == NEVER for rule in rules])
             if not running.any():
                 break
-    return Decided(looks, promoted & proven & (looks["sequential"] == NEVER))
+    return Decided(looks, before & step)

@@ -61,11 +61,18 @@ class Burst:
 class Table(StrEnum):
     """Which table a scenario belongs to."""
 
-    GOOD = "Good canary, rolled back %"
-    BAD = "Bad canary from the start, median s (p90)"
-    LATE = "Turns bad at minute 15, median s (p90)"
-    LIMIT = "Known limits, rolled back %"
-    PROMOTION = "Canary and stable at detectable × bound, promoted %"
+    GOOD = "good"
+    """No worse than stable, or inside its bound: rolling it back is wrong."""
+    BURSTS = "bursts"
+    """The same, over a grid of bursts."""
+    LIMIT = "limit"
+    """What the rule is known not to do."""
+    BAD = "bad"
+    """Bad from the start: how soon it is rolled back."""
+    LATE = "late"
+    """Turns bad at minute 15."""
+    PROMOTION = "promotion"
+    """Canary and stable both at detectable × bound: it must not be promoted."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class Scenario:
         alone: factor on the canary's rate for 1 min, nothing like it anywhere else.
         diurnal: load swings by half over a day, and the shared rate over an hour.
         ramp: load grows from 0.2 to 2 times over the rollout, and the shared rate doubles.
+        outage: seconds from a random moment on in which Prometheus is down: no scrape, and queries fail.
         gaps: probability that a scrape is missing; the next one then holds both intervals.
         restarts: restarts per pod and hour; the requests since the last scrape are lost, the pod is away for 30 s.
         steps: weights, as STEPS.
@@ -104,6 +112,7 @@ class Scenario:
     alone: float = 1.0
     diurnal: bool = False
     ramp: bool = False
+    outage: float = 0.0
     gaps: float = 0.0
     restarts: float = 0.0
     steps: tuple[tuple[float, float], ...] = STEPS
@@ -133,8 +142,9 @@ class Counts:
 class Batch:
     """Many rollouts of one scenario.
 
-    `observed`, `length`, `moved` have shape (runs, intervals): whether the look found a new sample; how many intervals
-    it holds (0 if none); whether the weight moved within them. A gap's counts are in the next observed interval.
+    `observed`, `length`, `moved`, `down` have shape (runs, intervals): whether the look found a new sample; how many
+    intervals it holds (0 if none); whether the weight moved within them; whether the look's query failed. A gap's
+    counts are in the next observed interval.
     """
 
     scenario: Scenario
@@ -144,6 +154,7 @@ class Batch:
     observed: Bools
     length: NDArray[np.int64]
     moved: Bools
+    down: Bools
 
     @property
     def runs(self) -> int:
@@ -180,7 +191,10 @@ def generate(scenario: Scenario, runs: int, rng: np.random.Generator) -> Batch:
     observed = rng.random((runs, before + during)) >= scenario.gaps
     stable_history = Counts(stable.n[:, :before], stable.x[:, :before])
     stable_now = Counts(stable.n[:, before:], stable.x[:, before:])
-    now = observed[:, before:]
+    down = (
+        _once(runs, during, scenario.outage, 2.0, rng) > 1 if scenario.outage else np.zeros((runs, during), dtype=bool)
+    )
+    now = observed[:, before:] & ~down
     length, moved_run = _merged(np.broadcast_to(moved, now.shape), now)
     return Batch(
         scenario,
@@ -190,6 +204,7 @@ def generate(scenario: Scenario, runs: int, rng: np.random.Generator) -> Batch:
         now,
         length,
         moved_run,
+        down,
     )
 
 

@@ -57,6 +57,7 @@ class Watch:
         self._weight = np.ones(runs)
         self._per_interval = scenario.rps * INTERVAL
         before = round(scenario.history / INTERVAL)
+        self._bad: list[Floats] = []
         self.history = self._arm(np.ones((runs, before)), np.full((runs, before), scenario.stable_rate))
 
     def draw(self, t: int, weight: Floats) -> Interval:
@@ -71,8 +72,17 @@ class Watch:
         rate = self.scenario.rate if t * INTERVAL >= self.scenario.onset else self.scenario.stable_rate
         new = self._arm(share[:, None], np.minimum(shared * rate, 1.0)[:, None])
         kept = self._arm(1 - share[:, None], np.minimum(shared * self.scenario.stable_rate, 1.0)[:, None])
+        self._bad.append(new.x[:, 0].sum(axis=1, dtype=np.float64))
         n_c, x_c, n_s, x_s = (a[:, 0].astype(np.float64) for a in (new.n, new.x, kept.n, kept.x))
         return Interval(n_c, x_c, n_s, x_s, np.ones(self.runs, dtype=np.int64), moved)
+
+    def bad_until(self, looks: Looks) -> Floats:
+        """Bad requests of the new version up to each rollout's rollback, or as far as was drawn: (runs,)."""
+        last = np.where(looks == NEVER, len(self._bad), looks + 1)
+        total = np.zeros(self.runs)
+        for t, bad in enumerate(self._bad):
+            total += bad * (t < last)
+        return total
 
     def _arm(self, share: Floats, rate: Floats) -> Counts:
         if not share.any():
@@ -82,11 +92,11 @@ class Watch:
         return draw_counts(self._per_interval * share, pods, rate[..., None], self._rng)
 
 
-Watcher = Callable[[Watch], Looks]
-"""A rule after promotion: runs a world to its end, and says at which interval each rollout was rolled back."""
+Watcher = Callable[[Watch, float], Looks]
+"""A rule after promotion, at this α: runs a world to its end, and says when each rollout was rolled back."""
 
 
-def since_promotion(watch: Watch, *, alpha: float = 0.01) -> Looks:
+def since_promotion(watch: Watch, alpha: float) -> Looks:
     """The absolute test begun once, at promotion: decision.md §5's "plain e-process since promotion".
 
     For comparison: all that went well before a version turns bad weighs against the proof.
