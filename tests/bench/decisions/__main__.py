@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def chosen(only: Sequence[str]) -> list[Cell]:
-    """The cells whose table (`watch` for those of 24 h) is named, or whose name holds one of these words; all without."""
+    """The cells of a table (`watch`: those of 24 h) or with a word in their name; all of them without words."""
     cells: list[Cell] = [*ROLLOUTS, *WATCHES]
     return [cell for cell in cells if not only or any(_means(word, cell) for word in only)]
 
@@ -69,7 +69,10 @@ def main() -> int:
     options = parser.parse_args()
     settings = Settings(seed=options.seed, runs=options.runs, alpha=options.alpha)
     before = machine()
-    rows = run(chosen(options.only), settings, processes=options.processes)
+    cells = chosen(options.only)
+    if not cells:
+        parser.error(f"--only {' '.join(options.only)}: no scenario has such a name, nor such a table")
+    rows = run(cells, settings, processes=options.processes)
     held = bounds.held(rows, settings)
     report = {
         "machine": before,

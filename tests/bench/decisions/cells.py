@@ -40,8 +40,8 @@ def _good() -> list[Scenario]:
 
 def _bursts() -> list[Scenario]:
     grid = [
-        Scenario(f"bursts per {unit}, ICC {icc:g}, {rps:,} rps", Table.BURSTS, rps, bursts=Burst(icc, unit))
-        for unit in Unit
+        Scenario(f"bursts {of}, ICC {icc:g}, {rps:,} rps", Table.BURSTS, rps, bursts=Burst(icc, unit))
+        for unit, of in ((Unit.ARM, "per arm"), (Unit.POD, "per pod"), (Unit.COMMON, "of both arms"))
         for icc in (0.001, 0.01, 0.05)
         for rps in (1, 20, 200, 1000)
     ]

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from bench.decisions.measures import Row
 
-_LEFT, _RIGHT, _TOP, _ROW, _FOOT, _WIDTH = 300, 24, 64, 30, 40, 900
+_LEFT, _RIGHT, _TOP, _ROW, _FOOT, _WIDTH = 310, 36, 64, 30, 40, 900
 _STYLE: Final = (
     "text{font:12px system-ui,sans-serif;fill:#57606a}.title{font-size:15px;font-weight:600}"
     ".grid{stroke:#8c959f;stroke-opacity:.3}.limit{stroke:#cf222e;stroke-dasharray:4 3}.limit-text{fill:#cf222e}"
