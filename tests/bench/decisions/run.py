@@ -27,7 +27,7 @@ from bench.decisions.watch import Watch, Watcher, WatchScenario, since_promotion
 from modeldeployment.decision.sequential import Bound, Plan
 
 CHUNK: Final = 250
-WATCH_CHUNK: Final = 1000
+WATCH_CHUNK: Final = 500
 """A day is 8,640 intervals of few numbers each: more rollouts at once cost less."""
 RUNS: Final = 10_000
 """Rollouts of a cell that measures how often something wrong happens."""

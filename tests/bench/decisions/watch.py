@@ -53,7 +53,7 @@ class Watch:
 
     def __init__(self, scenario: WatchScenario, runs: int, rng: np.random.Generator) -> None:
         self.scenario, self.runs, self._rng = scenario, runs, rng
-        self._incidents = rng.integers(0, INTERVALS - _INCIDENT_INTERVALS + 1, (runs, scenario.incidents))
+        self.incidents = rng.integers(0, INTERVALS - _INCIDENT_INTERVALS + 1, (runs, scenario.incidents))
         self._weight = np.ones(runs)
         self._per_interval = scenario.rps * INTERVAL
         before = round(scenario.history / INTERVAL)
@@ -67,7 +67,7 @@ class Watch:
         """
         moved = weight != self._weight
         share, self._weight = (weight + self._weight) / 2, weight
-        since = t - self._incidents
+        since = t - self.incidents
         shared = np.where(((since >= 0) & (since < _INCIDENT_INTERVALS)).any(axis=1), self.scenario.factor, 1.0)
         rate = self.scenario.rate if t * INTERVAL >= self.scenario.onset else self.scenario.stable_rate
         new = self._arm(share[:, None], np.minimum(shared * rate, 1.0)[:, None])
