@@ -86,7 +86,7 @@ bench-decide: $(READY) ## Decisions a second for up to 10,000 models; writes bui
 
 .PHONY: bench-decisions
 bench-decisions: $(READY) ## How often rollout rules are wrong, and how soon right; writes build/bench-decisions.json
-	@$(BIN)/python -m bench.decisions --charts docs/benchmarks $(BENCH)
+	@$(BIN)/python -m bench.decisions $(BENCH)
 
 .PHONY: clean
 clean: ## Removes what was built here; the lab's binaries stay in the shared cache

@@ -18,8 +18,8 @@ from bench.decisions import bounds, charts, tables
 from bench.decisions.cells import ROLLOUTS, WATCHES
 from bench.decisions.measures import Row
 from bench.decisions.peers import PEERS
-from bench.decisions.run import RUNS, Cell, Settings, run
-from bench.decisions.scenarios import Scenario
+from bench.decisions.run import RUNS, WATCH, Cell, Settings, run
+from bench.decisions.scenarios import Scenario, Table
 from bench.probe import machine
 from modeldeployment import __version__
 
@@ -33,8 +33,8 @@ def chosen(only: Sequence[str]) -> list[Cell]:
 
 
 def _means(word: str, cell: Cell) -> bool:
-    table = cell.table.value if isinstance(cell, Scenario) else "watch"
-    return word == table or word in cell.name
+    table = cell.table.value if isinstance(cell, Scenario) else WATCH
+    return word == table or (word not in (*Table, WATCH) and word in cell.name)
 
 
 def draw(rows: Sequence[Row], settings: Settings, directory: Path) -> list[Path]:
@@ -65,7 +65,9 @@ def main() -> int:
     parser.add_argument("--alpha", type=float, default=0.04, help="false rollbacks allowed over a rollout")
     parser.add_argument("--processes", type=int, default=None, help="all cores without")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench-decisions.json")
-    parser.add_argument("--charts", type=Path, default=ROOT / "build" / "bench-decisions")
+    parser.add_argument(
+        "--charts", type=Path, help="directory; of a full run docs/benchmarks, else build/bench-decisions"
+    )
     options = parser.parse_args()
     settings = Settings(seed=options.seed, runs=options.runs, alpha=options.alpha)
     before = machine()
@@ -89,10 +91,13 @@ def main() -> int:
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    written = draw(rows, settings, options.charts)
+    full = not options.only and options.runs >= RUNS
+    usual = ROOT / "docs" / "benchmarks" if full else ROOT / "build" / "bench-decisions"
+    written = draw(rows, settings, options.charts or usual)
     print(tables.report(rows))
     print("\nRules: " + "; ".join(f"{name}: {peer.follows}" for name, peer in PEERS.items()))
     print(f"\nBounds (α = {settings.alpha:.0%} over a rollout, seed {options.seed}):\n{bounds.summary(held)}")
+    print("Exact values, and all outcomes of small trees: tests/unit/decision, by `make test-unit`.")
     print("\nWritten: " + ", ".join(map(str, [options.output, *written])))
     return 1 if any(one.met is False for one in held) else 0
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from bench.decisions.cells import INSIDE
 from bench.decisions.measures import Row, wilson
-from bench.decisions.run import Settings
+from bench.decisions.run import WATCH, Settings
 from bench.decisions.scenarios import INTERVAL
 
 OURS: Final = "sequential"
@@ -85,7 +85,7 @@ def _with_watch(rows: Sequence[Row], settings: Settings) -> list[Held]:
     limit, name = settings.alpha + settings.watch_alpha, "false rollbacks over rollout and 24 h watch ≤ α"
     found = []
     for row in rows:
-        if row.table != "watch" or not row.good:
+        if row.table != WATCH or not row.good:
             continue
         if row.rule != OURS:
             found.append(

@@ -71,7 +71,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """As the report has it."""
-        return asdict(self)
+        return {**asdict(self), "rolled_back_share": self.share}
 
 
 @dataclass

@@ -36,6 +36,9 @@ DELAYS_OF: Final = 0.4
 WATCHES_OF: Final = 0.2
 """The same in a cell of 24 h."""
 
+WATCH: Final = "watch"
+"""Name of the table of what comes after promotion."""
+
 WATCHERS: Final[Mapping[str, Watcher]] = {"since promotion": since_promotion}
 """Rules after promotion, by name. One named `sequential` is what the bound on rollout and watch together is held to."""
 
@@ -154,7 +157,7 @@ def _watched(chunk: Chunk, scenario: WatchScenario) -> Mapping[str, Sample]:
 
 
 def _rows(cell: Cell, parts: Sequence[Mapping[str, Sample]]) -> list[Row]:
-    table = "watch" if isinstance(cell, WatchScenario) else cell.table.value
+    table = WATCH if isinstance(cell, WatchScenario) else cell.table.value
     # A good version after promotion has no onset: any rollback counts.
     onset = 0.0 if cell.good else cell.onset
     return [

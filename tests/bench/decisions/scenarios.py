@@ -217,8 +217,9 @@ def weights(steps: tuple[tuple[float, float], ...], intervals: int) -> tuple[Flo
     weight = np.zeros(intervals)
     for start, share in steps:
         weight[index >= round(start / INTERVAL)] = share
-    moved = np.diff(weight, prepend=weight[0]) != 0
-    mean = np.where(moved, (weight + np.concatenate([weight[:1], weight[:-1]])) / 2, weight)
+    before = np.concatenate([weight[:1], weight[:-1]])
+    moved = (weight != before) & (before > 0)
+    mean = np.where(moved, (weight + before) / 2, weight)
     return mean, moved
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from bench.decisions.measures import Row
 from bench.decisions.peers import PEERS
+from bench.decisions.run import WATCH
 
 SIMPLE: Final = ("thr 0", "thr 1", "thr 3", "thr 5", "z peeked", "M-W", "poisson", "relative", "sequential")
 TOOLS: Final = tuple(name for name in PEERS if name.split()[0] in ("argo", "flagger", "kayenta"))
@@ -55,8 +56,8 @@ def _both(title: str, rows: Sequence[Row], table: str, cells: Cells) -> list[str
 
 
 def _watch(rows: Sequence[Row], cells: Cells) -> list[str]:
-    names = _names(rows, "watch")
-    rules = tuple(dict.fromkeys(row.rule for row in rows if row.table == "watch"))
+    names = _names(rows, WATCH)
+    rules = tuple(dict.fromkeys(row.rule for row in rows if row.table == WATCH))
     return [
         _table("24 h after promotion, rolled back %", names, rules, cells, share),
         _table("24 h after promotion, median s (p90)", [n for n in names if "from hour" in n], rules, cells, _delay),

@@ -14,11 +14,13 @@ import pytest
 
 from bench.decisions import __main__ as command
 from bench.decisions import bounds, charts, tables
-from bench.decisions.cells import ROLLOUTS
+from bench.decisions.cells import ROLLOUTS, WATCHES
 from bench.decisions.measures import Row, Sample, row, wilson
 from bench.decisions.ours import NEVER
 from bench.decisions.peers import PEERS
 from bench.decisions.run import Settings, run
+from bench.decisions.scenarios import Scenario, Table
+from bench.decisions.watch import WatchScenario
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,15 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert set(ours) >= {*asked, "bad_requests", "good"}
     assert (ours["runs"], ours["rolled_back"], ours["good"]) == (4, 0, True) and math.isclose(ours["ci_low"], 0.0)
     assert [path.name for path in drawn.iterdir()] == ["decisions-good.svg"]
+
+
+def test_only() -> None:
+    """The name of a table is that table; any other word is looked for in the names of scenarios."""
+    assert {cell.table for cell in command.chosen(["bad"]) if isinstance(cell, Scenario)} == {Table.BAD}
+    assert len(command.chosen(["bad", "late"])) == 14 + 9
+    assert [cell.name for cell in command.chosen(["0.01 %"])] == ["both 0.01 %, 1,000 rps"]
+    assert all(isinstance(cell, WatchScenario) for cell in command.chosen(["watch"]))
+    assert len(command.chosen([])) == len(ROLLOUTS) + len(WATCHES)
 
 
 def test_command_refuses_a_scenario_that_is_none(

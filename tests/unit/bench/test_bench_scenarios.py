@@ -209,6 +209,8 @@ def test_weights() -> None:
     """The canary's first interval is no move; where the weight moves, the interval has the mean of both."""
     weight, moved = weights(((0.0, 0.1), (20.0, 0.5)), 4)
     assert weight.tolist() == [0.1, 0.1, 0.3, 0.5] and moved.tolist() == [False, False, True, False]
+    weight, moved = weights(((10.0, 0.1),), 3)
+    assert weight.tolist() == [0.0, 0.1, 0.1] and not moved.any()
 
 
 def test_names() -> None:
