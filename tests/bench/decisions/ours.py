@@ -1,10 +1,10 @@
-"""Our rules for many rollouts at once: the shipping kernel and e-process, one row a rollout.
+"""Our rules for many rollouts at once: the operator's own table of tests, one row a rollout.
 
-The interface is small so that what is inside may change: `Sequential(history, plan, bound)`, then `update` with one
-`Interval` after another, and the log e-values between. `decide` runs a batch. Rules:
+The interface is small so that what is inside may change: `Sequential(history, past, plan, bound)`, then `update` with
+one `Interval` after another, and the log e-values between. `decide` runs a batch. Rules:
 
-- `sequential`: what ships by default. E_rel ≥ 1/α and E_abs ≥ 4.
-- `relative`: E_rel ≥ 1/α alone.
+- `sequential`: what ships by default. The smaller of E_rel, interval by interval and by blocks, ≥ 1/α, and E_abs ≥ 4.
+- `relative`: E_rel ≥ 1/α alone, interval by interval (decision.md's "rel").
 - `poisson`: the same with θ = 0, as if requests failed independently.
 """
 
@@ -12,17 +12,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.decisions.dispersion import Dispersion
 from bench.decisions.scenarios import INTERVAL, Batch, Bools, Counts, Floats, Ints
-from modeldeployment.decision import kernel
-from modeldeployment.decision.eprocess import advance
-from modeldeployment.decision.sequential import ABSOLUTE_E_MIN, FIRST_GAMMA, THETA_FACTOR, Bound, Plan
+from modeldeployment.decision import dispersion, eprocess, kernel
+from modeldeployment.decision.hypothesis import FIRST_GAMMA, Bound, Plan
+from modeldeployment.decision.sequential import (
+    ABSOLUTE_E_MIN,
+    ALONE_AFTER,
+    STATE,
+    Facts,
+    RuleState,
+    advance_table,
+)
 
 NEVER: Final = -1
 Looks = NDArray[np.int64]
@@ -47,87 +52,92 @@ class Interval(NamedTuple):
         return Interval(n_c, x_c, n_s, x_s, self.length[keep], self.moved[keep])
 
 
-@dataclass
-class _Processes:
-    """One e-process a rollout, started anew at every interval: log S (runs, 12), u and log E (runs,)."""
-
-    log_s: Floats
-    u: Floats
-    log_e: Floats
-
-    @classmethod
-    def new(cls, runs: int) -> _Processes:
-        return cls(np.full((runs, len(kernel.RATIOS)), -math.inf), np.ones(runs), np.zeros(runs))
-
-    def update(self, rows: Ints, increments: Floats, gamma: Floats, cap: float) -> None:
-        self.log_s[rows], self.u[rows], self.log_e[rows] = advance(
-            self.log_s[rows], self.u[rows], self.log_e[rows], increments, gamma, cap
-        )
-
-
 class Sequential:
     """RuleState of many rollouts: `rows` says which of them an interval is of; the others keep their state."""
 
-    def __init__(self, history: Counts, plan: Plan, bound: Bound) -> None:
-        runs = history.n.shape[0]
+    def __init__(self, history: Counts, past: Counts, plan: Plan, bound: Bound) -> None:
+        runs, pods = history.n.shape[0], history.n.shape[2]
+        known = (
+            dispersion.from_history(history.n[r].T, history.x[r].T, plan.block, past.n[r].T, past.x[r].T)
+            for r in range(runs)
+        )
+        states = [RuleState.begin(bound, plan, one if past.n.size else None).numbers for one in known]
         self._plan, self._bound = plan, bound
-        self._dispersion = Dispersion(history)
-        self._relative, self._absolute, self._poisson = (_Processes.new(runs) for _ in range(3))
-        self._pass = np.zeros((runs, len(kernel.PASS_TILTS)))
-        self._done = np.zeros(runs, dtype=np.int64)
+        self._table = np.frombuffer(bytearray().join(states), STATE)
+        self._pods = np.zeros((runs, pods, *dispersion.SERIES_SHAPE))
+        self._poisson = np.zeros(runs, eprocess.RESTARTED)
+        eprocess.begin(self._poisson)
 
     def update(self, rows: Ints, interval: Interval, *, poisson: bool = True) -> None:
         """One interval. θ comes from earlier intervals only; then this one is fed to θ̂."""
-        bound, cap = self._bound, self._plan.cap
-        gamma = _gamma(self._plan, self._done[rows], interval.length)
-        theta_c, theta_s = (theta[rows] for theta in self.thetas)
-        counted = ~interval.moved
-        n_c, x_c, n_s, x_s = (a.sum(axis=1) * counted for a in interval[:4])
-        increments = kernel.relative_increments(n_c, x_c, n_s, x_s, rho0=bound.rho0, theta_c=theta_c, theta_s=theta_s)
-        self._relative.update(rows, increments, gamma, cap)
-        increments = kernel.absolute_increments(n_c, x_c, bound=bound.share, theta=theta_c)
-        self._absolute.update(rows, increments, gamma, cap)
+        if not len(rows):
+            return
+        table, of = self._table[rows], self._facts(rows, interval)
+        advance_table(table, of)
+        self._feed(rows, table, interval)
+        self._table[rows] = table
         if poisson:
-            self._poisson.update(rows, kernel.relative_increments(n_c, x_c, n_s, x_s, rho0=bound.rho0), gamma, cap)
-        self._pass[rows] += kernel.pass_increments(
-            n_c, x_c, bound=bound.share, detectable=bound.detectable, theta=theta_c
-        )
-        self._done[rows] += interval.length
-        self._dispersion.update(rows, interval.n_s, interval.x_s)
+            used = ~interval.moved & (of.n_c > 0) & (of.n_s > 0)
+            independent = kernel.relative_increments(of.n_c, of.low_c, of.n_s, of.low_s, rho0=self._bound.rho0)
+            process = self._poisson[rows]
+            eprocess.step(process, independent, of.gamma, self._plan.cap, used)
+            self._poisson[rows] = process
+
+    def _facts(self, rows: Ints, interval: Interval) -> Any:
+        bound, plan = self._bound, self._plan
+        n_c, x_c, n_s, x_s = (a.sum(axis=1) for a in interval[:4])
+        gamma = _gamma(plan, self._table["intervals"][rows], interval.length)
+        columns = (bound.share, bound.rho0, bound.detectable, 0.0, plan.cap, gamma, plan.block_gamma, plan.block)
+        counted = (interval.length, ~interval.moved, n_c, x_c, x_c, n_s, x_s, x_s)
+        return Facts(*np.array([np.broadcast_to(c, len(rows)) for c in (*columns, *counted)], dtype=np.float64))
+
+    def _feed(self, rows: Ints, table: Any, interval: Interval) -> None:
+        series = self._pods[rows]
+        counts = np.stack([interval.n_s, interval.x_s], axis=-1).reshape(-1, 2)
+        place = np.repeat(np.arange(len(rows)), series.shape[1])
+        block = np.full(len(rows), float(self._plan.block))
+        flat = series.reshape(-1, *dispersion.SERIES_SHAPE)
+        self._pods[rows] = dispersion.feed_table(table["dispersion"], flat, counts, place, block).reshape(series.shape)
 
     def begin_step(self) -> None:
         """A new step asks for a new proof of Pass."""
-        self._pass[:] = 0
+        self._table["passing"] = 0.0
 
     @property
     def thetas(self) -> tuple[Floats, Floats]:
-        """θ of the canary and of stable, of each rollout."""
-        return THETA_FACTOR * self._dispersion.pods.theta, THETA_FACTOR * self._dispersion.arm.theta
+        """θ of the canary and of stable, interval by interval, of each rollout."""
+        known = self._table["dispersion"]
+        pods, arm = (dispersion.THETA_FACTOR * dispersion.theta(known[name]) for name in ("pods", "arm"))
+        return pods, arm
 
     @property
-    def log_e(self) -> tuple[Floats, Floats, Floats]:
-        """Log e-values: relative, absolute, and relative with θ = 0."""
-        return self._relative.log_e, self._absolute.log_e, self._poisson.log_e
+    def log_e(self) -> dict[str, Floats]:
+        """Log e-values of each rollout: relative, absolute, relative by blocks, and relative with θ = 0."""
+        table = self._table
+        found = {name: table[name]["log_e"] for name in ("relative", "absolute", "blocks")}
+        return {**found, "poisson": self._poisson["log_e"]}
 
     @property
     def failed(self) -> dict[str, Bools]:
         """Which rollouts each of RULES would roll back now."""
-        reject = math.log(1 / self._plan.alpha)
-        relative, absolute, poisson = self.log_e
-        over = relative >= reject
+        reject, log_e = math.log(1 / self._plan.alpha), self.log_e
+        both = np.minimum(log_e["relative"], log_e["blocks"])
+        gate = log_e["absolute"] >= math.log(ABSOLUTE_E_MIN)
+        unmeasured = (self._table["stable"][:, 0] == 0) & (self._table["intervals"] >= ALONE_AFTER)
+        evidence = np.where(unmeasured, log_e["absolute"], np.where(gate, both, -math.inf))
         return {
-            "sequential": over & (absolute >= math.log(ABSOLUTE_E_MIN)),
-            "relative": over,
-            "poisson": poisson >= reject,
+            "sequential": evidence >= reject,
+            "relative": log_e["relative"] >= reject,
+            "poisson": log_e["poisson"] >= reject,
         }
 
     @property
     def passed(self) -> Bools:
         """Which canaries are proven below detectable × bound since the step began."""
-        return kernel.log_mean_exp(self._pass) >= math.log(1 / self._plan.beta)
+        return kernel.log_mean_exp(self._table["passing"]) >= math.log(1 / self._plan.beta)
 
 
-def _gamma(plan: Plan, done: NDArray[np.int64], length: NDArray[np.int64]) -> Floats:
+def _gamma(plan: Plan, done: Floats, length: NDArray[np.int64]) -> Floats:
     """Plan.gamma of many rollouts."""
     later = length - (done == 0)
     share: Floats = FIRST_GAMMA * (done == 0) + later * (1 - FIRST_GAMMA) / max(1, plan.horizon - 1)
@@ -159,13 +169,13 @@ def decide(batch: Batch, plan: Plan, bound: Bound, *, poisson: bool = True, stop
     runs = batch.runs
     rules = RULES if poisson else RULES[:2]
     looks = {rule: np.full(runs, NEVER, dtype=np.int64) for rule in rules}
-    state = Sequential(batch.history, plan, bound)
+    state = Sequential(batch.history, batch.past, plan, bound)
     begins = {round(start / INTERVAL) for start, _ in batch.scenario.steps} - {0}
-    step, before = np.zeros(runs, dtype=bool), np.ones(runs, dtype=bool)
+    step, steps = np.zeros(runs, dtype=bool), np.zeros(runs, dtype=np.int64)
     running = np.ones(runs, dtype=bool)
     for t, rows, interval in intervals(batch):
         if t in begins:
-            before, step = before & step, np.zeros(runs, dtype=bool)
+            steps, step = steps + step, np.zeros(runs, dtype=bool)
             state.begin_step()
         if not running.all():
             keep = running[rows]
@@ -181,4 +191,4 @@ def decide(batch: Batch, plan: Plan, bound: Bound, *, poisson: bool = True, stop
             running = np.logical_or.reduce([looks[rule] == NEVER for rule in rules])
             if not running.any():
                 break
-    return Decided(looks, before & step)
+    return Decided(looks, steps + step == len(begins) + 1)

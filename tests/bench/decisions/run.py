@@ -24,7 +24,7 @@ from bench.decisions.ours import NEVER, Looks, decide
 from bench.decisions.peers import PEERS
 from bench.decisions.scenarios import BOUND, Floats, Scenario, Table, generate, generator
 from bench.decisions.watch import Watch, Watcher, WatchScenario, since_promotion
-from modeldeployment.decision.sequential import Bound, Plan
+from modeldeployment.decision.hypothesis import Bound, Plan
 
 CHUNK: Final = 250
 WATCH_CHUNK: Final = 500
@@ -33,6 +33,8 @@ RUNS: Final = 10_000
 """Rollouts of a cell that measures how often something wrong happens."""
 DELAYS_OF: Final = 0.4
 """Share of those in a cell that measures how soon something right does."""
+BURSTS_OF: Final = 0.4
+"""The same in a cell of the grid of bursts, most of which are alike."""
 WATCHES_OF: Final = 0.2
 """The same in a cell of 24 h."""
 
@@ -72,7 +74,7 @@ def runs_of(cell: Cell, settings: Settings) -> int:
     if isinstance(cell, WatchScenario):
         share = 1.0 if cell.good else WATCHES_OF
     else:
-        share = DELAYS_OF if cell.table in (Table.BAD, Table.LATE) else 1.0
+        share = {Table.BAD: DELAYS_OF, Table.LATE: DELAYS_OF, Table.BURSTS: BURSTS_OF}.get(cell.table, 1.0)
     return max(1, round(settings.runs * share))
 
 

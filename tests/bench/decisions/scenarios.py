@@ -2,7 +2,8 @@
 
 A rollout sends 10, 25 and 50 % of the traffic to the canary, 10 min each, and is looked at every 10 s. Stable has
 10 pods, the canary a tenth of its weight in percent of them, rounded up: 1, 3 and 5. Before the rollout stable alone
-had the traffic for 3 h. Requests arrive as a Poisson process, evenly over the pods of an arm.
+had the traffic: the last 3 h are known look by look, a day in blocks of 5 min, as the operator asks for them. Requests
+arrive as a Poisson process, evenly over the pods of an arm.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ Bools = NDArray[np.bool_]
 
 INTERVAL: Final = 10.0
 """Seconds between looks."""
+BLOCK: Final = 30
+"""Looks in a block of the past."""
 STABLE_PODS: Final = 10
 STEPS: Final = ((0.0, 0.10), (600.0, 0.25), (1200.0, 0.50))
 """From which second which share of the traffic is the canary's."""
@@ -96,7 +99,8 @@ class Scenario:
         restarts: restarts per pod and hour; the requests since the last scrape are lost, the pod is away for 30 s.
         steps: weights, as STEPS.
         rho0: the rule allows the canary this many times stable's rate.
-        history: seconds of stable before the rollout.
+        history: seconds of stable before the rollout that are known look by look.
+        past: the same that are known by blocks; a multiple of a block, and at least `history`.
     """
 
     name: str
@@ -118,6 +122,7 @@ class Scenario:
     steps: tuple[tuple[float, float], ...] = STEPS
     rho0: float = 1.0
     history: float = 3 * 3600.0
+    past: float = 24 * 3600.0
 
     @property
     def intervals(self) -> int:
@@ -140,7 +145,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Batch:
-    """Many rollouts of one scenario.
+    """Many rollouts of one scenario. `history`: stable before, look by look; `past`: longer, by blocks.
 
     `observed`, `length`, `moved`, `down` have shape (runs, intervals): whether the look found a new sample; how many
     intervals it holds (0 if none); whether the weight moved within them; whether the look's query failed. A gap's
@@ -149,6 +154,7 @@ class Batch:
 
     scenario: Scenario
     history: Counts
+    past: Counts
     canary: Counts
     stable: Counts
     observed: Bools
@@ -170,12 +176,15 @@ def generator(seed: int, *key: int) -> np.random.Generator:
 def generate(scenario: Scenario, runs: int, rng: np.random.Generator) -> Batch:
     """`runs` independent rollouts, each with its own history."""
     before, during = round(scenario.history / INTERVAL), scenario.intervals
-    load, shared = _shared(scenario, runs, before, during, rng)
-    own_s = _bad_minutes(scenario, runs, before + during, rng)
+    far = round(scenario.past / INTERVAL) - before
+    load, shared = _shared(scenario, runs, far + before, during, rng)
+    rate_s = scenario.stable_rate * shared * _bad_minutes(scenario, runs, far + before + during, rng)
+    per_interval = scenario.rps * INTERVAL * load
+    past = _by_blocks(scenario, per_interval[:, :far], rate_s[:, :far], rng)
+    shared, rate_s, per_interval = (a[:, far:] for a in (shared, rate_s, per_interval))
     own_c = _bad_minutes(scenario, runs, during, rng) * _once(runs, during, _MINUTE, scenario.alone, rng)
     weight, moved = weights(scenario.steps, during)
 
-    rate_s = scenario.stable_rate * shared * own_s
     onset = np.arange(during) * INTERVAL >= scenario.onset
     rate_c = np.where(onset, scenario.rate, scenario.stable_rate) * shared[:, before:] * own_c
     p_s, p_c = _burst(scenario, rate_s, rate_c, before, rng)
@@ -184,7 +193,6 @@ def generate(scenario: Scenario, runs: int, rng: np.random.Generator) -> Batch:
     seen_s = _present(np.full(before + during, STABLE_PODS), STABLE_PODS, scenario, runs, rng)
     pods_c = np.ceil(np.round(weight * STABLE_PODS, 9)).astype(int)
     seen_c = _present(pods_c, int(pods_c.max()), scenario, runs, rng)
-    per_interval = scenario.rps * INTERVAL * load
     stable = draw_counts(per_interval * (1 - canary_weight), seen_s, p_s, rng)
     canary = draw_counts(per_interval[:, before:] * weight, seen_c, p_c, rng)
 
@@ -199,6 +207,7 @@ def generate(scenario: Scenario, runs: int, rng: np.random.Generator) -> Batch:
     return Batch(
         scenario,
         _merge(stable_history, observed[:, :before]),
+        _joined(past, stable_history),
         _merge(canary, now),
         _merge(stable_now, now),
         now,
@@ -259,27 +268,60 @@ def _bad_minutes(s: Scenario, runs: int, intervals: int, rng: np.random.Generato
 
 
 def _burst(s: Scenario, rate_s: Floats, rate_c: Floats, before: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Rates as drawn: (runs, intervals, 1 or pods). Blocks of one draw begin at a random phase in each batch."""
+    """Rates as drawn: (runs, intervals, 1 or pods). Bursts begin at a phase of each run's own."""
     if s.bursts is None or s.bursts.icc == 0:
         return np.minimum(rate_s, 1.0)[..., None], np.minimum(rate_c, 1.0)[..., None]
-    theta, long = s.bursts.icc / (1 - s.bursts.icc), round(s.bursts.seconds / INTERVAL)
-    runs, whole = rate_s.shape[0], rate_s.shape[1]
-
-    def draw(mean: float, intervals: int, pods: int) -> Floats:
-        """Factors of mean 1 on a rate of this mean, held for `long` intervals: (runs, intervals, pods)."""
-        blocks = math.ceil(intervals / long) + 1
-        p = rng.beta(mean / theta, (1 - mean) / theta, (runs, blocks, pods)) / mean
-        phase = rng.integers(0, long, (runs, 1))
-        block = (np.arange(intervals) + phase) // long
-        return np.asarray(np.take_along_axis(p, block[..., None], axis=1))
-
     pods = STABLE_PODS if s.bursts.unit is Unit.POD else 1
-    factor_s = draw(s.stable_rate, whole, pods)
+    runs, whole = rate_s.shape
+    factor_s = _held(s.stable_rate, s.bursts, runs, whole, pods, rng)
     if s.bursts.unit is Unit.COMMON:
         factor_c = factor_s[:, before:]
     else:
-        factor_c = draw(s.rate, whole - before, math.ceil(max(w for _, w in s.steps) * pods))
+        pods_c = math.ceil(max(w for _, w in s.steps) * pods)
+        factor_c = _held(s.rate, s.bursts, runs, whole - before, pods_c, rng)
     return np.minimum(rate_s[..., None] * factor_s, 1.0), np.minimum(rate_c[..., None] * factor_c, 1.0)
+
+
+def _held(mean: float, bursts: Burst, runs: int, intervals: int, pods: int, rng: np.random.Generator) -> Floats:
+    """Factors of mean 1 on a rate of this mean, each held for a burst: (runs, intervals, pods)."""
+    theta, long = bursts.icc / (1 - bursts.icc), round(bursts.seconds / INTERVAL)
+    draws = math.ceil(intervals / long) + 1
+    p = rng.beta(mean / theta, (1 - mean) / theta, (runs, draws, pods)) / mean
+    burst = (np.arange(intervals) + rng.integers(0, long, (runs, 1))) // long
+    return np.asarray(np.take_along_axis(p, burst[..., None], axis=1))
+
+
+def _by_blocks(s: Scenario, per_interval: Floats, rate: Floats, rng: np.random.Generator) -> Counts:
+    """Stable's far past in whole blocks, without gaps and restarts: (runs, blocks, pods).
+
+    Bursts shorter than a block come as a gamma variate of their mean's mean and variance, longer ones as they are.
+    """
+    runs, blocks = rate.shape[0], rate.shape[1] // BLOCK
+    n = per_interval.reshape(runs, blocks, BLOCK)
+    bad = (per_interval * rate).reshape(runs, blocks, BLOCK)
+    factor: Floats = np.ones((1, 1, 1))
+    if s.bursts is not None and s.bursts.icc > 0 and blocks:
+        pods, long = (STABLE_PODS if s.bursts.unit is Unit.POD else 1), round(s.bursts.seconds / INTERVAL)
+        if long < BLOCK:
+            variance = s.bursts.icc * (1 - s.stable_rate) / s.stable_rate * long / BLOCK
+            factor = rng.gamma(1 / variance, variance, (runs, blocks, pods))
+        else:
+            each = _held(s.stable_rate, s.bursts, runs, blocks * BLOCK, pods, rng)
+            factor = each.reshape(runs, blocks, BLOCK, pods).mean(axis=2)
+    mean = n.sum(axis=2)
+    p = np.minimum(bad.sum(axis=2)[..., None] / np.maximum(mean, 1e-9)[..., None] * factor, 1.0)
+    return draw_counts(mean, np.full((1, 1, STABLE_PODS), 1 / STABLE_PODS), p, rng)
+
+
+def _joined(far: Counts, near: Counts) -> Counts:
+    """The far past, and the near one in blocks after it."""
+
+    def by_blocks(a: Ints) -> Ints:
+        whole = a.shape[1] // BLOCK * BLOCK
+        sums: Ints = a[:, a.shape[1] - whole :].reshape(len(a), -1, BLOCK, a.shape[2]).sum(axis=2, dtype=np.int32)
+        return sums
+
+    return Counts(*(np.concatenate([f, by_blocks(n)], axis=1) for f, n in ((far.n, near.n), (far.x, near.x))))
 
 
 def _present(pods: NDArray[np.int_], columns: int, s: Scenario, runs: int, rng: np.random.Generator) -> Floats:
@@ -304,7 +346,7 @@ def draw_counts(per_interval: Floats, seen: Floats, p: Floats, rng: np.random.Ge
     mean = per_interval[..., None] * seen
     x = rng.poisson(mean * p).astype(np.int32)
     mean = mean * (1 - p)
-    if float(mean.max()) < _NORMAL_FROM:
+    if float(mean.max(initial=0.0)) < _NORMAL_FROM:
         rest = rng.poisson(mean)
     else:
         normal = rng.standard_normal(mean.shape, dtype=np.float32)

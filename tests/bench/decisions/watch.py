@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from bench.decisions.ours import NEVER, Interval, Looks
-from bench.decisions.scenarios import BOUND, HEALTHY, INTERVAL, STABLE_PODS, Counts, Floats, draw_counts
+from bench.decisions.scenarios import BLOCK, BOUND, HEALTHY, INTERVAL, STABLE_PODS, Counts, Floats, draw_counts
 from modeldeployment.decision import kernel
 
 HOURS: Final = 24
@@ -34,7 +34,8 @@ class WatchScenario:
         onset: seconds after promotion.
         incidents: how many times both versions fail `factor` times as much for 3 min, at random moments.
         good: whether rolling back is wrong.
-        history: seconds of stable, before, that dispersion may be learnt from.
+        history, past: seconds of stable before the rollout that are known look by look, and in blocks; the two are
+            drawn apart.
     """
 
     name: str
@@ -46,6 +47,7 @@ class WatchScenario:
     factor: float = 10.0
     good: bool = True
     history: float = 3 * 3600.0
+    past: float = 24 * 3600.0
 
 
 class Watch:
@@ -56,9 +58,10 @@ class Watch:
         self.incidents = rng.integers(0, INTERVALS - _INCIDENT_INTERVALS + 1, (runs, scenario.incidents))
         self._weight = np.ones(runs)
         self._per_interval = scenario.rps * INTERVAL
-        before = round(scenario.history / INTERVAL)
+        before, blocks = round(scenario.history / INTERVAL), round(scenario.past / INTERVAL / BLOCK)
         self._bad: list[Floats] = []
         self.history = self._arm(np.ones((runs, before)), np.full((runs, before), scenario.stable_rate))
+        self.past = self._arm(np.full((runs, blocks), BLOCK), np.full((runs, blocks), scenario.stable_rate))
 
     def draw(self, t: int, weight: Floats) -> Interval:
         """Interval t of all worlds: canary is the new version, stable the kept one; 10 pods each.

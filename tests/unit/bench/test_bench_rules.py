@@ -29,6 +29,7 @@ def world(x_c: Floats, n: float = 100.0, x_s: float = 0.0, **changes: object) ->
     batch = Batch(
         replace(PLAIN, steps=((0.0, 0.1),)),
         history=Counts(none, none),
+        past=Counts(none, none),
         canary=counts(looks * n, x_c),
         stable=counts(looks * n, looks * x_s),
         observed=looks > 0,
@@ -150,7 +151,7 @@ def test_tools_without_traffic() -> None:
 
 def test_kayenta_documented_takes_a_baseline_of_the_canarys_size() -> None:
     """Only as many pods of stable as the canary has are compared: a tenth one that fails is not seen at 10 %."""
-    scenario = replace(PLAIN, steps=((0.0, 0.1),), history=600)
+    scenario = replace(PLAIN, steps=((0.0, 0.1),), history=600, past=600)
     batch = generate(scenario, 1, generator(1))
     x = batch.stable.x.copy()
     x[:, :, 9] = batch.stable.n[:, :, 9]

@@ -22,7 +22,7 @@ from bench.decisions.scenarios import (
 )
 from bench.decisions.watch import Watch, WatchScenario
 
-PLAIN = Scenario("plain", Table.GOOD, 20, history=600)
+PLAIN = Scenario("plain", Table.GOOD, 20, history=600, past=600)
 """A short history: it is most of what there is to draw."""
 WHOLE = 3 * 3600.0
 
@@ -47,7 +47,7 @@ def test_seeds() -> None:
 
 def test_traffic_is_shared_by_weight_and_pods() -> None:
     """20 rps × 10 s: 10, 25 and 50 % of 200 requests on 1, 3 and 5 pods; the rest on 10 stable ones; all before."""
-    of = batch(runs=200, history=WHOLE)
+    of = batch(runs=200, history=WHOLE, past=WHOLE)
     canary, stable = of.canary.n.mean(axis=0), of.stable.n.mean(axis=0)
     for t, weight, pods in ((30, 0.1, 1), (90, 0.25, 3), (150, 0.5, 5)):
         assert (canary[t] > 0).sum() == pods
@@ -68,9 +68,9 @@ def test_rates(rps: int) -> None:
 
 def test_counts_are_poisson() -> None:
     """Without bursts the variance of a count is its mean: requests of a pod, and bad ones of an arm."""
-    n = batch(rps=1000, runs=100, history=WHOLE).history.n.astype(float)
+    n = batch(rps=1000, runs=100, history=WHOLE, past=WHOLE).history.n.astype(float)
     assert n.var() == pytest.approx(n.mean(), rel=0.02)
-    x = batch(rps=200, runs=100, history=WHOLE).history.x.sum(axis=2).astype(float)
+    x = batch(rps=200, runs=100, history=WHOLE, past=WHOLE).history.x.sum(axis=2).astype(float)
     assert x.var() == pytest.approx(x.mean(), rel=0.02)
 
 
@@ -84,7 +84,7 @@ def icc(n: Floats, x: Floats) -> float:
 @pytest.mark.parametrize("asked", [0.001, 0.01, 0.05])
 def test_icc_of_an_arm(asked: float) -> None:
     """Bad requests of an arm in an interval have the ICC asked for, and pods of one interval share its rate."""
-    of = batch(rps=200, bursts=Burst(asked), runs=60, history=WHOLE).history
+    of = batch(rps=200, bursts=Burst(asked), runs=60, history=WHOLE, past=WHOLE).history
     n, x = of.n.astype(float), of.x.astype(float)
     assert icc(n.sum(axis=2), x.sum(axis=2)) == pytest.approx(asked, rel=0.15)
     assert icc(n, x) == pytest.approx(asked, rel=0.15)
@@ -92,10 +92,39 @@ def test_icc_of_an_arm(asked: float) -> None:
 
 def test_icc_of_pods() -> None:
     """Pod by pod the ICC is that asked for; over the ten pods of the arm it is a tenth."""
-    of = batch(rps=200, bursts=Burst(0.05, Unit.POD), runs=60, history=WHOLE).history
+    of = batch(rps=200, bursts=Burst(0.05, Unit.POD), runs=60, history=WHOLE, past=WHOLE).history
     n, x = of.n.astype(float), of.x.astype(float)
     assert icc(n, x) == pytest.approx(0.05, rel=0.15)
     assert icc(n.sum(axis=2), x.sum(axis=2)) == pytest.approx(0.005, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("bursts", "asked"),
+    [
+        (None, 0.0),
+        (Burst(0.01), 0.01 / 30),
+        (Burst(0.05, Unit.POD), 0.05 / 300),
+        (Burst(0.01, seconds=60), 0.01 / 5),
+        (Burst(0.01, seconds=300), 0.01 * 2 / 3),
+    ],
+)
+def test_past_by_blocks(bursts: Burst | None, asked: float) -> None:
+    """A day in blocks of 5 min has the rate and traffic of stable, and the bursts that are left over a block.
+
+    Of bursts as long as a block, begun at any moment, two thirds: E[φ² + (1−φ)²].
+    """
+    of = batch(rps=200, bursts=bursts, runs=40, history=1800.0, past=86400.0).past
+    assert of.n.shape == (40, 288, 10) and of.n.mean() == pytest.approx(6000, rel=0.01)
+    assert rate(of) == pytest.approx(0.005, rel=0.06)
+    found = icc(*(a.sum(axis=2).astype(float) for a in (of.n, of.x)))
+    assert found == pytest.approx(asked, rel=0.2, abs=2e-6)
+
+
+def test_past_ends_with_the_history() -> None:
+    """Its last blocks are the last 3 h, look by look."""
+    of = batch(runs=3, history=1800.0, past=3600.0)
+    assert of.past.n.shape == (3, 12, 10) and of.history.n.shape == (3, 180, 10)
+    assert np.array_equal(of.past.x[:, 6:], of.history.x.reshape(3, 6, 30, 10).sum(axis=2))
 
 
 def correlation(a: Floats, b: Floats) -> float:
@@ -115,7 +144,7 @@ def test_only_common_bursts_are_shared(unit: Unit, shared: bool) -> None:
 @pytest.mark.parametrize("seconds", [10, 60, 300])
 def test_length_of_bursts(seconds: int) -> None:
     """Rates d intervals apart correlate by the share of blocks that hold both: 1 − d/L within L, 0 beyond."""
-    of = batch(rps=5000, bursts=Burst(0.05, seconds=seconds), runs=100, history=WHOLE).history
+    of = batch(rps=5000, bursts=Burst(0.05, seconds=seconds), runs=100, history=WHOLE, past=WHOLE).history
     p = of.x.sum(axis=2) / of.n.sum(axis=2)
     long = seconds // 10
     for apart in {1, long // 2, long, 2 * long} - {0}:
@@ -125,7 +154,7 @@ def test_length_of_bursts(seconds: int) -> None:
 
 def test_incident_is_shared_and_lasts_three_minutes() -> None:
     """×10 on both arms at once for 18 looks, once a rollout, never in history."""
-    of = batch(rps=5000, incident=10.0, runs=20, history=WHOLE)
+    of = batch(rps=5000, incident=10.0, runs=20, history=WHOLE, past=WHOLE)
     (n_c, x_c), (n_s, x_s) = of.canary.arm, of.stable.arm
     high_c, high_s = x_c / n_c > 0.025, x_s / n_s > 0.025
     assert np.array_equal(high_c, high_s)
@@ -135,7 +164,7 @@ def test_incident_is_shared_and_lasts_three_minutes() -> None:
 
 def test_bad_minutes_of_each_arm_are_its_own_and_in_history() -> None:
     """One minute ×10 in every half hour of each arm; history of 3 h has six of stable's."""
-    of = batch(rps=5000, bad_minutes=10.0, runs=20, history=WHOLE)
+    of = batch(rps=5000, bad_minutes=10.0, runs=20, history=WHOLE, past=WHOLE)
     high_c, high_s = ((x / n > 0.025) for n, x in (of.canary.arm, of.stable.arm))
     n, x = of.history.arm
     assert (high_c.sum(axis=1) == 6).all() and ((x / n > 0.025).sum(axis=1) == 36).all()
