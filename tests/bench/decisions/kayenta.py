@@ -221,7 +221,8 @@ def _with_noise(x: Floats, y: Floats, rng: np.random.Generator) -> tuple[Floats,
     constant = _constant(x) & _constant(y)
     if not constant.any():
         return x, y
-    return tuple(np.where(constant[:, None], a * (1 + _NOISE * rng.standard_normal(a.shape)), a) for a in (x, y))  # type: ignore[return-value]
+    noisy = [np.where(constant[:, None], a * (1 + _NOISE * rng.standard_normal(a.shape)), a) for a in (x, y)]
+    return noisy[0], noisy[1]
 
 
 def _constant(a: Floats) -> Bools:

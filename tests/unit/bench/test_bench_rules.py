@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.decisions import naive, oracle
+from bench.decisions import kayenta, naive, oracle
 from bench.decisions.ours import NEVER
-from bench.decisions.peers import PEERS
+from bench.decisions.peers import PEERS, kayenta_judge
 from bench.decisions.scenarios import Batch, Counts, Floats, Scenario, Table, generate, generator
 from bench.decisions.windows import Answer, error_share, in_window
 
@@ -150,14 +150,20 @@ def test_tools_without_traffic() -> None:
 
 
 def test_kayenta_documented_takes_a_baseline_of_the_canarys_size() -> None:
-    """Only as many pods of stable as the canary has are compared: a tenth one that fails is not seen at 10 %."""
-    scenario = replace(PLAIN, steps=((0.0, 0.1),), history=600, past=600)
+    """One pod of stable fails always, so production fails 10 %: a canary that fails 5 % is bad beside other pods only.
+
+    At 10 to 50 % the canary has 1 to 5 pods, and the baseline is the first as many.
+    """
+    scenario = replace(PLAIN, rps=200, rate=0.05, history=600, past=600)
     batch = generate(scenario, 1, generator(1))
     x = batch.stable.x.copy()
     x[:, :, 9] = batch.stable.n[:, :, 9]
     broken = replace(batch, stable=Counts(batch.stable.n, x))
-    assert peer("kayenta", broken) == 179  # all of production fails more than the canary: Low, in either direction
-    assert peer("kayenta documented", broken) == NEVER
+    assert peer("kayenta documented", broken) == 179
+    config = kayenta.Config(direction=kayenta.Direction.INCREASE)
+    rng = np.random.default_rng(1)
+    against_all = kayenta_judge(broken, rng, config, step=30, every=1800, baseline=False)
+    assert against_all.tolist() == [NEVER]
 
 
 def test_every_rule_says_what_it_follows() -> None:
