@@ -23,7 +23,7 @@ from bench.decisions.measures import Row, Sample, row
 from bench.decisions.ours import NEVER, Looks, decide
 from bench.decisions.peers import PEERS
 from bench.decisions.scenarios import BOUND, Floats, Scenario, Table, generate, generator
-from bench.decisions.watch import Watch, Watcher, WatchScenario, since_promotion
+from bench.decisions.watch import Watch, Watcher, WatchScenario, detect_and_compare, since_promotion
 from modeldeployment.decision.hypothesis import Bound, Plan
 
 CHUNK: Final = 250
@@ -35,13 +35,14 @@ DELAYS_OF: Final = 0.4
 """Share of those in a cell that measures how soon something right does."""
 BURSTS_OF: Final = 0.4
 """The same in a cell of the grid of bursts, most of which are alike."""
-WATCHES_OF: Final = 0.2
-"""The same in a cell of 24 h."""
+WATCHES_OF: Final = 0.4
+LATE_WATCHES_OF: Final = 0.1
+"""The same in a cell of 24 h, of a good version and of one that turns bad."""
 
 WATCH: Final = "watch"
 """Name of the table of what comes after promotion."""
 
-WATCHERS: Final[Mapping[str, Watcher]] = {"since promotion": since_promotion}
+WATCHERS: Final[Mapping[str, Watcher]] = {"sequential": detect_and_compare, "since promotion": since_promotion}
 """Rules after promotion, by name. One named `sequential` is what the bound on rollout and watch together is held to."""
 
 
@@ -72,7 +73,7 @@ class Chunk:
 def runs_of(cell: Cell, settings: Settings) -> int:
     """Rollouts of a cell."""
     if isinstance(cell, WatchScenario):
-        share = 1.0 if cell.good else WATCHES_OF
+        share = WATCHES_OF if cell.good else LATE_WATCHES_OF
     else:
         share = {Table.BAD: DELAYS_OF, Table.LATE: DELAYS_OF, Table.BURSTS: BURSTS_OF}.get(cell.table, 1.0)
     return max(1, round(settings.runs * share))

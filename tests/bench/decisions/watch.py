@@ -13,9 +13,11 @@ from typing import Final
 
 import numpy as np
 
-from bench.decisions.ours import NEVER, Interval, Looks
+from bench.decisions.ours import NEVER, Interval, Looks, Sequential
 from bench.decisions.scenarios import BLOCK, BOUND, HEALTHY, INTERVAL, STABLE_PODS, Counts, Floats, draw_counts
-from modeldeployment.decision import kernel
+from modeldeployment.decision import detector, kernel
+from modeldeployment.decision.hypothesis import Bound, Plan
+from modeldeployment.decision.memory import ALARMS_MAX, COMPARE_SECONDS
 
 HOURS: Final = 24
 INTERVALS: Final = round(HOURS * 3600 / INTERVAL)
@@ -110,4 +112,37 @@ def since_promotion(watch: Watch, alpha: float) -> Looks:
         interval = watch.draw(t, everything)
         log_l += kernel.absolute_increments(interval.n_c.sum(axis=1), interval.x_c.sum(axis=1), bound=BOUND)
         looks[(looks == NEVER) & (kernel.log_mean_exp(log_l) >= math.log(1 / alpha))] = t
+    return looks
+
+
+def detect_and_compare(watch: Watch, alpha: float) -> Looks:
+    """What ships: a detector of a bound that begins to break; its alarm asks for a comparison, and blames nobody.
+
+    Alarm j sends half of the traffic back to the version before, for at most 10 min, and both are compared by new tests
+    at α·2^(−j): what they prove worse is rolled back. Else the version has all traffic again, under a new detector.
+    """
+    compared = round(COMPARE_SECONDS / INTERVAL)
+    tests = Sequential(watch.history, watch.past, Plan(compared, alpha=alpha), Bound(BOUND))
+    looks, since = np.full(watch.runs, NEVER, dtype=np.int64), np.full(watch.runs, NEVER, dtype=np.int64)
+    log_m, alarms = np.full((watch.runs, len(kernel.RATIOS)), -math.inf), np.zeros(watch.runs, dtype=np.int64)
+    theta, cap = tests.thetas[0], np.full(watch.runs, detector.cap(INTERVALS))
+    for t in range(INTERVALS):
+        comparing = since != NEVER
+        interval = watch.draw(t, np.where(comparing, 0.5, 1.0))
+        n, x = interval.n_c.sum(axis=1), interval.x_c.sum(axis=1)
+        increments = kernel.absolute_increments(n, x, bound=BOUND, theta=theta)
+        log_m = detector.detect(log_m, increments, cap, (n > 0) & ~interval.moved & ~comparing)
+        if comparing.any():
+            tests.update(np.flatnonzero(comparing).astype(np.int32), interval.of(comparing), poisson=False)
+            worse = comparing & tests.worse
+            looks[worse & (looks == NEVER)] = t
+            ended = comparing & (worse | (t - since >= compared))
+            since[ended], log_m[ended], theta = NEVER, -math.inf, tests.thetas[0]
+        alarmed = ~comparing & (looks == NEVER) & (kernel.log_mean_exp(log_m) >= math.log(INTERVALS))
+        if alarmed.any():
+            since[alarmed], alarms[alarmed] = t, alarms[alarmed] + 1
+            rows = np.flatnonzero(alarmed).astype(np.int32)
+            tests.restart(rows, alpha * 0.5 ** np.minimum(alarms[rows], ALARMS_MAX))
+        if (looks != NEVER).all():
+            break
     return looks

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from bench.decisions import watch as watch_module
 from bench.decisions.cells import ROLLOUTS, WATCHES
+from bench.decisions.ours import NEVER, Interval
 from bench.decisions.scenarios import (
     Batch,
     Burst,
@@ -20,7 +23,7 @@ from bench.decisions.scenarios import (
     generator,
     weights,
 )
-from bench.decisions.watch import Watch, WatchScenario
+from bench.decisions.watch import Watch, WatchScenario, detect_and_compare
 
 PLAIN = Scenario("plain", Table.GOOD, 20, history=600, past=600)
 """A short history: it is most of what there is to draw."""
@@ -270,6 +273,15 @@ def test_watch_splits_where_it_is_told_to() -> None:
     assert split_now.n_c.sum(axis=1) == pytest.approx([5000, 10000], rel=0.1)
 
 
+def test_watch_takes_back_what_turns_bad() -> None:
+    """The detector's alarm asks for a comparison, which proves 20 % errors.
+
+    Two intervals until the alarm, one in which the weight moves, two until the proof.
+    """
+    bad = Watch(WatchScenario("bad", 200, rate=0.2, onset=1800.0, incidents=0, good=False), 20, generator(1))
+    assert set(detect_and_compare(bad, 0.01).tolist()) == {184}
+
+
 def test_watch_incidents_are_shared() -> None:
     """Four times ×10 for 3 min on both versions at once."""
     world = Watch(WatchScenario("w", 5000, onset=1e9), 1, generator(3))
@@ -279,3 +291,22 @@ def test_watch_incidents_are_shared() -> None:
     for arm in ((d.x_c.sum() / d.n_c.sum() for d in high), (d.x_s.sum() / d.n_s.sum() for d in high)):
         assert min(arm) > 0.04
     assert world.incidents.shape == (1, 4)
+
+
+def test_watch_forgives_an_incident_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes of comparison prove nothing, and the version has all traffic again: 5 h with four incidents."""
+    monkeypatch.setattr(watch_module, "INTERVALS", 1800)
+    world = Watch(WatchScenario("good", 200, onset=1e9), 20, generator(1))
+    given: list[float] = []
+    draw = world.draw
+
+    def noted(t: int, weight: Floats) -> Interval:
+        given.append(float(weight[0]))
+        return draw(t, weight)
+
+    monkeypatch.setattr(world, "draw", noted)
+    assert (detect_and_compare(world, 0.01) == NEVER).all()
+    lengths = [len(list(same)) for weight, same in itertools.groupby(given) if weight == 0.5]
+    assert len(lengths) >= 2 and set(lengths[:-1]) == {60}, (
+        "each comparison lasts ten minutes; the day may cut the last"
+    )
