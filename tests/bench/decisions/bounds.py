@@ -93,10 +93,13 @@ def _with_watch(rows: Sequence[Row], settings: Settings) -> list[Held]:
             )
             continue
         rollouts = [r for r in rows if r.table == "good" and r.rule == OURS and r.rps == row.rps]
-        worst = max((r.share for r in rollouts if r.scenario not in INSIDE), default=math.nan)
+        worst = max((r.share for r in rollouts if r.scenario not in INSIDE), default=None)
+        if worst is None:
+            found.append(Held(name, row.scenario, None, f"watch {row.share:.2%}; no rollout at this traffic was run"))
+            continue
         total = worst + row.share
         said = f"worst rollout {worst:.2%} + watch {row.share:.2%} = {total:.2%}, allowed {limit:.0%}"
-        found.append(Held(name, row.scenario, None if math.isnan(worst) else total <= limit, said))
+        found.append(Held(name, row.scenario, total <= limit, said))
     return found
 
 

@@ -91,6 +91,7 @@ def test_bounds_on_limits_watch_promotions_and_onset() -> None:
     watched = good(9, "w", "watch")
     assert verdicts(good(40), watched)[both] is True
     assert verdicts(good(40), replace(watched, rolled_back=11))[both] is False
+    assert verdicts(watched)[both] is None, "no rollout to add it to"
     assert verdicts(good(40), replace(watched, rule="since promotion"))[both] is None
 
 
