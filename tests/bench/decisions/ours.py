@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.decisions.scenarios import INTERVAL, Batch, Bools, Counts, Floats, Ints
-from modeldeployment.decision import detector, dispersion, eprocess, kernel
-from modeldeployment.decision.hypothesis import CAP_SHARE, FIRST_GAMMA, Bound, Plan
+from modeldeployment.decision import dispersion, eprocess, kernel
+from modeldeployment.decision.hypothesis import CAP_SHARE, Bound, Plan, starting
 from modeldeployment.decision.sequential import (
     ABSOLUTE_E_MIN,
     ALONE_AFTER,
@@ -73,6 +73,7 @@ class Sequential:
         if not len(rows):
             return
         table, of = self._table[rows], self._facts(rows, interval)
+        gamma = starting(table["intervals"], of.length, of.horizon)
         advance_table(table, of)
         self._feed(rows, table, interval)
         self._table[rows] = table
@@ -80,7 +81,7 @@ class Sequential:
             used = ~interval.moved & (of.n_c > 0) & (of.n_s > 0)
             independent = kernel.relative_increments(of.n_c, of.low_c, of.n_s, of.low_s, rho0=self._bound.rho0)
             process = self._poisson[rows]
-            eprocess.step(process, independent, of.gamma, of.cap, used)
+            eprocess.step(process, independent, gamma, of.cap, used)
             self._poisson[rows] = process
 
     def restart(self, rows: Ints, alpha: Floats) -> None:
@@ -100,8 +101,8 @@ class Sequential:
             "detectable": bound.detectable,
             "alone": False,
             "cap": CAP_SHARE * np.log(1 / self._alpha[rows]),
-            "gamma": _gamma(plan, self._table["intervals"][rows], interval.length),
-            "alarm_cap": detector.cap(plan.day),
+            "horizon": plan.horizon,
+            "alarm_cap": plan.alarm_cap,
             "block_gamma": plan.block_gamma,
             "block": plan.block,
             "length": interval.length,
@@ -165,13 +166,6 @@ class Sequential:
     def passed(self) -> Bools:
         """Which canaries are proven below detectable × bound since the step began."""
         return kernel.log_mean_exp(self._table["passing"]) >= math.log(1 / self._plan.beta)
-
-
-def _gamma(plan: Plan, done: Floats, length: NDArray[np.int64]) -> Floats:
-    """Plan.gamma of many rollouts."""
-    later = length - (done == 0)
-    share: Floats = FIRST_GAMMA * (done == 0) + later * (1 - FIRST_GAMMA) / max(1, plan.horizon - 1)
-    return np.minimum(1.0, share)
 
 
 class Decided(NamedTuple):
