@@ -18,6 +18,7 @@ from bench.decisions.scenarios import BLOCK, BOUND, HEALTHY, INTERVAL, STABLE_PO
 from modeldeployment.decision import detector, kernel
 from modeldeployment.decision.hypothesis import Bound, Plan
 from modeldeployment.decision.memory import ALARMS_MAX, COMPARE_SECONDS
+from modeldeployment.decision.watching import RESTS_MAX
 
 HOURS: Final = 24
 INTERVALS: Final = round(HOURS * 3600 / INTERVAL)
@@ -119,12 +120,14 @@ def detect_and_compare(watch: Watch, alpha: float) -> Looks:
     """What ships: a detector of a bound that begins to break; its alarm asks for a comparison, and blames nobody.
 
     Alarm j sends half of the traffic back to the version before, for at most 10 min, and both are compared by new tests
-    at α·2^(−j): what they prove worse is rolled back. Else the version has all traffic again, under a new detector.
+    at α·2^(−j): what they prove worse is rolled back. Else the version has all traffic again, under a new detector;
+    after the third such comparison the next one waits, for longer and longer.
     """
     compared = round(COMPARE_SECONDS / INTERVAL)
     tests = Sequential(watch.history, watch.past, Plan(compared, alpha=alpha), Bound(BOUND))
     looks, since = np.full(watch.runs, NEVER, dtype=np.int64), np.full(watch.runs, NEVER, dtype=np.int64)
     log_m, alarms = np.full((watch.runs, len(kernel.RATIOS)), -math.inf), np.zeros(watch.runs, dtype=np.int64)
+    not_before = np.zeros(watch.runs, dtype=np.int64)
     theta, cap = tests.thetas[0], np.full(watch.runs, detector.cap(INTERVALS))
     for t in range(INTERVALS):
         comparing = since != NEVER
@@ -138,7 +141,10 @@ def detect_and_compare(watch: Watch, alpha: float) -> Looks:
             looks[worse & (looks == NEVER)] = t
             ended = comparing & (worse | (t - since >= compared))
             since[ended], log_m[ended], theta = NEVER, -math.inf, tests.thetas[0]
+            rests = compared * 2 ** np.clip(alarms[ended] - 2, 0, RESTS_MAX)
+            not_before[ended] = t + np.where(alarms[ended] > 2, rests, 0)
         alarmed = ~comparing & (looks == NEVER) & (kernel.log_mean_exp(log_m) >= math.log(INTERVALS))
+        alarmed &= t >= not_before
         if alarmed.any():
             since[alarmed], alarms[alarmed] = t, alarms[alarmed] + 1
             rows = np.flatnonzero(alarmed).astype(np.int32)

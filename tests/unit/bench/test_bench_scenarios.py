@@ -293,10 +293,8 @@ def test_watch_incidents_are_shared() -> None:
     assert world.incidents.shape == (1, 4)
 
 
-def test_watch_forgives_an_incident_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten minutes of comparison prove nothing, and the version has all traffic again: 5 h with four incidents."""
-    monkeypatch.setattr(watch_module, "INTERVALS", 1800)
-    world = Watch(WatchScenario("good", 200, onset=1e9), 20, generator(1))
+def weights_given(world: Watch, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The first rollout's weights, filled as the world is drawn."""
     given: list[float] = []
     draw = world.draw
 
@@ -305,8 +303,27 @@ def test_watch_forgives_an_incident_of_both(monkeypatch: pytest.MonkeyPatch) -> 
         return draw(t, weight)
 
     monkeypatch.setattr(world, "draw", noted)
+    return given
+
+
+def test_watch_forgives_an_incident_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten minutes of comparison prove nothing, and the version has all traffic again: 5 h with four incidents."""
+    monkeypatch.setattr(watch_module, "INTERVALS", 1800)
+    world = Watch(WatchScenario("good", 200, onset=1e9), 20, generator(1))
+    given = weights_given(world, monkeypatch)
     assert (detect_and_compare(world, 0.01) == NEVER).all()
     lengths = [len(list(same)) for weight, same in itertools.groupby(given) if weight == 0.5]
     assert len(lengths) >= 2 and set(lengths[:-1]) == {60}, (
         "each comparison lasts ten minutes; the day may cut the last"
     )
+
+
+def test_watch_rests_between_comparisons_of_an_endless_incident(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both fail 20 % for hours: comparisons 1 to 3 follow each other, before the fourth are 20 min, then 40."""
+    monkeypatch.setattr(watch_module, "INTERVALS", 900)
+    world = Watch(WatchScenario("endless", 200, rate=0.2, stable_rate=0.2, incidents=1, onset=0.0), 1, generator(1))
+    given = weights_given(world, monkeypatch)
+    assert (detect_and_compare(world, 0.01) == NEVER).all()
+    rests = [len(list(same)) for weight, same in itertools.groupby(given) if weight == 1]
+    assert rests[:3] == [2, 3, 3], "two intervals until an alarm, the moving one left out"
+    assert rests[3:5] == [120, 240]
