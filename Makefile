@@ -84,6 +84,10 @@ bench-fleet: binaries ## 1, 100 and 1,000 models on one operator; writes build/b
 bench-decide: $(READY) ## Decisions a second for up to 10,000 models; writes build/bench-decide.json
 	@$(BIN)/python -m bench.decide
 
+.PHONY: bench-decisions
+bench-decisions: $(READY) ## How often rollout rules are wrong, and how soon right; writes build/bench-decisions.json
+	@$(BIN)/python -m bench.decisions $(BENCH)
+
 .PHONY: clean
 clean: ## Removes what was built here; the lab's binaries stay in the shared cache
 	@rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

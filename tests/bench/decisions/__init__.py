@@ -1,0 +1,1 @@
+"""How often, and how soon, rollout rules roll back: `make bench-decisions`."""
