@@ -116,6 +116,7 @@ def _observe(view: View) -> ModelDeploymentStatus:
         "canary": seen(status.canary),
         "previous": _kept_until(view, seen(status.previous)),
         "quarantined": _latched(view),
+        "dialect": view.dialect,
         "rollout": _suspension(view, _availability(view, status.rollout)) if status.rollout else None,
     }
     return status.model_copy(update=update)

@@ -76,11 +76,7 @@ class _Reader:
         """When each endpoint was scraped."""
         for labels, samples in answer.series:
             endpoint = endpoint_of(labels)
-            owner = (
-                None
-                if self._identity is SeriesIdentity.CLUSTER
-                else self._owners.of_pod(labels.get("namespace", ""), endpoint[0])
-            )
+            owner = None if self._identity.of_gateway else self._owners.of_pod(labels.get("namespace", ""), endpoint[0])
             if owner is not None and owner[0] not in self._keys:
                 owner = None
             for at, text in samples:
@@ -146,7 +142,7 @@ class _Reader:
         instants = self._models.setdefault(key, {})
         snapshot = instants.get(at)
         if snapshot is None:
-            gateways = self._identity is SeriesIdentity.CLUSTER
+            gateways = self._identity.of_gateway
             scrapes = self._seen.setdefault(at, {}) if gateways else {}
             snapshot = instants[at] = Snapshot(at, self._indicators, scrapes)
         return snapshot

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from modeldeployment.api.dialects import presets
 from modeldeployment.api.serving import Dialect
-from modeldeployment.metrics.dialects import presets
 
 RECORDED = Path(__file__).parent / "expositions"
 
