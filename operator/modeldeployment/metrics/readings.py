@@ -59,6 +59,16 @@ def values(answer: Answer, owners: Owners, asking: Iterable[ModelKey]) -> dict[t
     return averages
 
 
+def _beyond(parts: dict[object, float], part: object, value: float) -> float:
+    """What a series adds to those that were seen as the same part: parts of one ingress controller add up.
+
+    Its counts of a Service are in two parts where it diverted requests there first, and has it as its own now.
+    """
+    before = parts.get(part, 0.0)
+    parts[part] = max(before, value)
+    return parts[part] - before
+
+
 class _Reader:
     """Sorts series into snapshots. Buckets of one endpoint come one after another, so the last look-up is kept."""
 
@@ -95,6 +105,7 @@ class _Reader:
         """What each endpoint had counted."""
         names = LABELS[self._identity]
         found: dict[tuple[str, ...], tuple[Owner, Endpoint] | None] = {}
+        parts: dict[object, float] = {}
         for labels, samples in answer.series:
             identity = tuple([labels.get(name, "") for name in names])
             if identity not in found:
@@ -122,7 +133,10 @@ class _Reader:
                     readings = snapshot.readings[revision, endpoint] = {}
                 # One edge may be spelled in two ways (800, 800.0) for minutes after an upgrade of Prometheus: the one
                 # that is written no more stands still, and so is the smaller.
-                readings[slot] = max(value, readings.get(slot, value))
+                if self._identity is not SeriesIdentity.INGRESS:
+                    readings[slot] = max(value, readings.get(slot, value))
+                else:
+                    readings[slot] = readings.get(slot, 0.0) + _beyond(parts, (identity, slot, at), value)
 
     def _whose(self, labels: Mapping[str, str]) -> tuple[Owner, Endpoint] | None:
         owner = self._owners.of(self._identity, labels)

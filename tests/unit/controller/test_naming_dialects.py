@@ -15,6 +15,7 @@ from modeldeployment.api.serving import Metrics, SeriesIdentity
 from modeldeployment.api.status import ChosenDialect
 from modeldeployment.controller.dialects import PROBE_EVERY, Dialects
 from modeldeployment.controller.entry import Entry
+from modeldeployment.controller.observing import view_of
 from modeldeployment.controller.policy import Policy
 from modeldeployment.controller.store import Store
 from modeldeployment.decision.evidence import DataState, Evidence
@@ -42,7 +43,9 @@ class Rig:
         self.serving, self.trial, self.served = STABLE, "", dialect
         self.needs_latency = False
         obj = model_deployment({"spec.serving.metrics": {"dialect": dialect}})
-        self.entry = Entry.of(KEY, {**obj, "metadata": {**obj["metadata"], "uid": "u", "resourceVersion": "1"}})
+        self.entry = Entry.of(
+            KEY, {**obj, "metadata": {**obj["metadata"], "uid": "u", "generation": 1, "resourceVersion": "1"}}
+        )
 
     def own(self, *dialects: dict[str, Any]) -> None:
         """The policy is edited."""
@@ -147,6 +150,10 @@ async def test_auto_waits_for_an_answer_and_goes_by_it() -> None:
     assert (rig.entry.dialect.name, rig.entry.dialect.revision) == ("VLLM", STABLE)
     assert f"{STABLE} has series vllm:request_success_total" in rig.entry.dialect.message
     assert await rig.probe() == 0, "what is settled is not asked for again"
+    store = Store(lambda key: None, lambda: None)
+    view = view_of(rig.entry, store, NOW, conflict="", defaults=(), trouble="")
+    assert view.dialect == rig.entry.dialect
+    assert "reads it as VLLM" in view.evidence.message, "EvidenceAvailable says it"
 
 
 async def test_all_that_wait_are_probed_for_together_and_seldom() -> None:
