@@ -20,6 +20,7 @@ from modeldeployment.controller.store import Key
 from modeldeployment.decision.evidence import DataState, Evidence
 from modeldeployment.metrics import (
     Found,
+    NoDialect,
     PrometheusClient,
     PrometheusError,
     Watched,
@@ -65,13 +66,13 @@ class Dialects:
             self._own = self._policy.dialects
             self._found.clear()
         assert entry.spec is not None  # nobody asks for what does not parse
-        problems = []
+        problems: list[NoDialect] = []
         for asked in dict.fromkeys((watched.metrics, entry.spec.serving.metrics)):
             try:
                 name = self._auto(entry, watched) if asked.dialect == Dialect.AUTO else asked.dialect
                 metrics = named(asked, name, self._own)
-            except LookupError as error:
-                problems.append(str(error))
+            except NoDialect as error:
+                problems.append(error)
                 continue
             if asked.dialect != Dialect.AUTO:
                 entry.dialect = None
@@ -79,7 +80,8 @@ class Dialects:
                     self.forget(entry.key)
             entry.by_pod = dialect_of(metrics).identity is SeriesIdentity.POD
             return replace(watched, metrics=metrics)
-        return Evidence(DataState.NO_DATA, problems[0], instant, watched.subject)
+        first = problems[0]
+        return Evidence(DataState.NO_DATA, str(first), instant, watched.subject, reason=first.reason)
 
     def start(self, now: datetime) -> None:
         """Starts a probe for the models that wait for one, unless one is under way or was just made."""
@@ -112,7 +114,7 @@ class Dialects:
         """The dialect that Auto stands for.
 
         Raises:
-            LookupError: none so far; it says why, and what to do.
+            NoDialect: none so far; it says why, and what to do.
         """
         key, serving, needs, dialects = watched.key, watched.serving, needs_of(watched), known(self._own)
         before = entry.dialect if entry.dialect and entry.dialect.name in dialects else None
@@ -127,22 +129,23 @@ class Dialects:
             self._waiting.pop(key, None)
             return before.name
         if not serving:
-            raise LookupError("no revision serves yet, so there is nothing that Auto could choose a dialect by")
+            raise NoDialect("DialectPending", "no revision serves yet, so Auto has nothing to choose a dialect by")
         self._waiting[key] = watched
-        why = f"Auto chooses a dialect by the series of {serving}, and has not found any so far"
-        if found:
+        try:
+            if found is None:
+                why = f"Auto has not asked Prometheus yet which series {serving} has"
+                raise NoDialect("DialectPending", f"{why}: {self._failure}" if self._failure else why)
             choice = choose(found, self._own, before.name if before else "")
-            if choice.name:
-                entry.dialect = ChosenDialect(name=choice.name, revision=serving, message=choice.message)
-                del self._waiting[key]
-                return choice.name
-            why = choice.message
-        if before:
+        except NoDialect:
+            if before is None:
+                raise
             return before.name
-        raise LookupError(f"{why}; {self._failure}" if self._failure else why)
+        entry.dialect = ChosenDialect(name=choice.name, revision=serving, message=choice.message)
+        del self._waiting[key]
+        return choice.name
 
 
 def _is_seen(entry: Entry, revision: str) -> bool:
     """Whether the last look counted requests of this revision: it has the series of the dialect that it is read by."""
     evidence = entry.evidence
-    return evidence is not None and evidence.state.measured and evidence.subject == revision
+    return evidence is not None and evidence.state is DataState.FLOWING and evidence.subject == revision

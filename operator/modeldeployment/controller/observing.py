@@ -53,7 +53,7 @@ def view_of(
     told = f"{evidence.message}; {entry.dialect.message}" if entry.dialect else evidence.message
     evidence = replace(evidence, message=told, intervals=entry.unused, history=entry.history)
     if trouble:
-        evidence = replace(evidence, state=DataState.NO_PROMETHEUS, message=trouble)
+        evidence = replace(evidence, state=DataState.NO_PROMETHEUS, message=trouble, reason="")
     return View(
         spec=entry.spec,
         generation=entry.obj["metadata"]["generation"],

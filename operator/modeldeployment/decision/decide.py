@@ -279,7 +279,7 @@ def _evidence(view: View) -> Condition:
         # It was on trial at the last look, and is not any more.
         message = f"the next look at Prometheus tells about {view.status.stable.version}"
         return _condition(view, ConditionType.EVIDENCE_AVAILABLE, "Unknown", "TrialEnded", message)
-    return _condition(view, ConditionType.EVIDENCE_AVAILABLE, status, state.value, view.evidence.message)
+    return _condition(view, ConditionType.EVIDENCE_AVAILABLE, status, view.evidence.word, view.evidence.message)
 
 
 def _route(view: View, route: Route) -> Condition:

@@ -3,7 +3,7 @@
 from modeldeployment.metrics.auto import Found, choose, needs_of, probe
 from modeldeployment.metrics.client import PrometheusClient, QueryRecord
 from modeldeployment.metrics.connecting import Connection, connection
-from modeldeployment.metrics.dialects import dialect_of, known, named
+from modeldeployment.metrics.dialects import NoDialect, dialect_of, known, named
 from modeldeployment.metrics.errors import (
     BadQuery,
     PrometheusError,
@@ -22,6 +22,7 @@ __all__ = [
     "EvidenceStore",
     "Found",
     "ModelKey",
+    "NoDialect",
     "PrometheusClient",
     "PrometheusError",
     "QueryRecord",

@@ -13,7 +13,7 @@ from datetime import datetime
 from modeldeployment.api.dialects import Capability, DialectData, Layer
 from modeldeployment.api.serving import OwnDialect
 from modeldeployment.metrics.client import PrometheusClient
-from modeldeployment.metrics.dialects import known
+from modeldeployment.metrics.dialects import NoDialect, known
 from modeldeployment.metrics.errors import BadQuery
 from modeldeployment.metrics.identity import LABELS, Owners
 from modeldeployment.metrics.planning import matchers_of, narrow
@@ -39,7 +39,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A dialect, or "" where none can be chosen; and why, in a sentence."""
+    """A dialect, and why, in a sentence."""
 
     name: str
     message: str
@@ -89,12 +89,15 @@ def choose(found: Found, own: Sequence[OwnDialect], before: str = "") -> Choice:
     Of those that have what the rules need: the policy's own, then a model server's, whose counters tell pods apart,
     then a proxy's. Of a policy's own and of proxies the first counts; two model servers in one pod are ambiguous, as
     only one of them talks to the clients.
+
+    Raises:
+        NoDialect: nothing was found, or it is ambiguous.
     """
     dialects = known(own)
     there = {name: dialects[name] for name in found.names if name in dialects}
     if not there:
-        return Choice(
-            "",
+        raise NoDialect(
+            "DialectNotFound",
             f"Auto finds no dialect: Prometheus has no series of {found.revision} such as {', '.join(dialects)} would "
             "have. If it had no request yet, wait; else check that its pods are scraped, or set "
             "serving.metrics.dialect",
@@ -106,8 +109,8 @@ def choose(found: Found, own: Sequence[OwnDialect], before: str = "") -> Choice:
     first = min(_rank(name, data, mine) for name, data in able.items())
     best = [name for name, data in able.items() if _rank(name, data, mine) == first]
     if first == 1 and len(best) > 1:
-        return Choice(
-            "",
+        raise NoDialect(
+            "DialectAmbiguous",
             f"Auto finds series of several model servers on {found.revision}, {' and '.join(best)}, and cannot tell "
             "which of them clients talk to: set serving.metrics.dialect to that one",
         )

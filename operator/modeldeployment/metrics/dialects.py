@@ -13,6 +13,14 @@ _MS_PER_SECOND: Final = 1000.0
 _EDGE_DIGITS: Final = 6  # an edge of 0.29 s is 290 ms and not 289.99999999999997, whoever wrote it
 
 
+class NoDialect(LookupError):
+    """There are no counters to read a model by. `reason`: why, in one CamelCase word; the sentence says what to do."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 def known(own: Sequence[OwnDialect]) -> dict[str, DialectData]:
     """Name → data of every dialect that can be used: a policy's own, then those that are built in."""
     mine = {dialect.name: _own(source_of(dialect), dialect.name) for dialect in own}
@@ -23,7 +31,7 @@ def named(metrics: Metrics, name: str, own: Sequence[OwnDialect]) -> Metrics:
     """How metrics are read by the dialect of this name: a policy's own comes with its counters.
 
     Raises:
-        LookupError: there is none of this name, or it is refused.
+        NoDialect: there is none of this name, or it is refused.
     """
     if name == Dialect.CUSTOM:
         return metrics
@@ -33,12 +41,14 @@ def named(metrics: Metrics, name: str, own: Sequence[OwnDialect]) -> Metrics:
     preset = next((data for known_as, data in presets().items() if known_as == name), None)
     if preset is None:
         mine = ", ".join(dialect.name for dialect in own) or "none"
-        raise LookupError(
+        raise NoDialect(
+            "DialectUnknown",
             f"there is no metrics dialect {name}: the ModelPolicy has {mine}, built in are "
-            f"{', '.join(known(()))}, Auto and Custom"
+            f"{', '.join(known(()))}, Auto and Custom",
         )
     if preset.refusal:
-        raise LookupError(f"dialect {name} cannot tell versions apart: {preset.refusal}. {preset.notes[0]}")
+        why = f"dialect {name} cannot tell versions apart: {preset.refusal}. {preset.notes[0]}"
+        raise NoDialect("DialectRefused", why)
     return metrics.model_copy(update={"dialect": name, "custom": None})
 
 

@@ -122,7 +122,7 @@ def test_an_unknown_name_is_said_with_those_that_are_known() -> None:
     rig = Rig("acme-tabular", ACME)
     evidence = rig.look()
     assert isinstance(evidence, Evidence)
-    assert evidence.state is DataState.NO_DATA
+    assert (evidence.state, evidence.word) == (DataState.NO_DATA, "DialectUnknown")
     assert "there is no metrics dialect acme-tabular: the ModelPolicy has acme" in evidence.message
     assert "MLServer" in evidence.message and "EnvoyGateway" not in evidence.message
 
@@ -143,7 +143,7 @@ async def test_auto_waits_for_an_answer_and_goes_by_it() -> None:
     """First no answer, then the dialect whose series are there; its name, revision and reason are for the status."""
     rig = Rig("Auto")
     rig.has(STABLE, "vllm:request_success_total")
-    assert "has not found any so far" in rig.read_by()
+    assert "Auto has not asked Prometheus yet" in rig.read_by()
     assert await rig.probe() > 10
     assert rig.read_by() == "VLLM"
     assert rig.entry.dialect is not None

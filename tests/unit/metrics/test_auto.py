@@ -8,7 +8,7 @@ import pytest
 
 from modeldeployment.api.dialects import presets
 from modeldeployment.api.serving import Dialect, Histogram, LatencyUnit, Metrics, OwnDialect
-from modeldeployment.metrics import Found, PrometheusError, Watched, choose, known, probe
+from modeldeployment.metrics import Found, NoDialect, PrometheusError, Watched, choose, known, probe
 from modeldeployment.metrics.auto import queries
 from unit.metrics.looking import at
 from unit.metrics.simulated import SimulatedPrometheus
@@ -113,19 +113,19 @@ def test_a_choice_follows_from_what_is_there(there: list[str], needs: list[str],
 
 def test_two_servers_in_one_pod_are_ambiguous() -> None:
     """Only one of them answers clients: nothing is chosen, both are named, and what to do is said."""
-    choice = choose(found("Generic", "BentoML"), OWN)
-    assert choice.name == ""
-    assert "Generic and BentoML" in choice.message and "set serving.metrics.dialect" in choice.message
+    with pytest.raises(NoDialect, match=r"Generic and BentoML.*set serving.metrics.dialect") as refused:
+        choose(found("Generic", "BentoML"), OWN)
+    assert refused.value.reason == "DialectAmbiguous"
     assert choose(found("KServe", "BentoML"), OWN).name == "BentoML", "the other cannot tell errors"
 
 
 def test_nothing_found_says_what_was_looked_for() -> None:
     """Every dialect that was looked for is named, the policy's own too."""
-    choice = choose(found(), OWN)
-    assert choice.name == ""
-    assert all(name in choice.message for name in known(OWN))
-    assert "no series of fraud-1" in choice.message
-    assert len(choice.message) < 768, "it fits into a condition"
+    with pytest.raises(NoDialect, match="no series of fraud-1") as refused:
+        choose(found(), OWN)
+    assert refused.value.reason == "DialectNotFound"
+    assert all(name in str(refused.value) for name in known(OWN))
+    assert len(str(refused.value)) < 768, "it fits into a condition"
 
 
 def test_a_dialect_that_is_no_longer_there_is_not_chosen() -> None:
