@@ -379,7 +379,7 @@ async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus
     async with PrometheusClient(Connection(prometheus.url)) as client:
         for query in plan([replace(m, needs_latency=True) for m in every]).queries():
             await client.instant(query, datetime.now(UTC))  # raises if Prometheus cannot parse it
-        own = [OwnDialect(name="mine", requests='{__name__=~"inference_(requests|errors)_total"}')]
+        own = (OwnDialect(name="mine", requests='{__name__=~"inference_(requests|errors)_total"}'),)
         for query in queries(models[:5], own).values():
             await client.instant(query, datetime.now(UTC))  # a probe takes a refusal for nothing found
         found = await probe(models[:5], own, datetime.now(UTC), client)

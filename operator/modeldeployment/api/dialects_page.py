@@ -24,12 +24,14 @@ _INTRODUCTION: Final = """\
 A dialect says which counters of Prometheus tell how a model does. `spec.serving.metrics.dialect` names one:
 
 - **one of the table**, for a runtime that exposes its own metrics, or a proxy before it;
-- **Auto**: the operator asks Prometheus of which dialects the revision that serves has series, and takes one that has
-  what the objectives need: of the ModelPolicy's own the first, else the model server's, else the first proxy's in the
-  order of the table. What it took and why is in `status.dialect` and in the condition EvidenceAvailable. It stays while
-  a version is compared with another, so that both are measured alike, and is looked into again when another version
-  serves. With two model servers in one pod, or with none, it says what it found, and takes none;
-- **a name of your own**, defined once for the cluster in the ModelPolicy:
+- **Auto**: the operator asks Prometheus by which dialects requests of the revision that serves were counted, and takes
+  one that has what the objectives need: of the ModelPolicy's own the first, else the model server's, else the first
+  proxy's in the order of the table. What it took and why is in `status.dialect` and in the condition EvidenceAvailable.
+  It stays while a version is compared with another, so that both are measured alike, and is looked into again when
+  another version serves. Where it takes none, the condition's reason says why: DialectPending (it asks within half a
+  minute, and once more before it takes a proxy's), DialectNotFound, or DialectAmbiguous (two model servers in one pod);
+- **a name of your own**, defined once for the cluster in the ModelPolicy (a name that it does not have is
+  DialectUnknown):
 
   ```yaml
   spec:

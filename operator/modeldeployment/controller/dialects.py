@@ -44,7 +44,7 @@ class Dialects:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._own: Sequence[OwnDialect] = ()
+        self._own: tuple[OwnDialect, ...] = ()
         self._waiting: dict[Key, Watched] = {}
         self._found: dict[Key, Found] = {}
         self._failure = ""
@@ -108,7 +108,8 @@ class Dialects:
             _LOG.exception("probe failed")
             return
         if own is self._own:
-            self._found |= {key: one for key, one in found.items() if key in self._waiting}
+            waiting = self._waiting.keys()
+            self._found |= {key: one.after(self._found.get(key)) for key, one in found.items() if key in waiting}
 
     def _auto(self, entry: Entry, watched: Watched) -> str:
         """The dialect that Auto stands for.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -21,13 +21,14 @@ class NoDialect(LookupError):
         self.reason = reason
 
 
-def known(own: Sequence[OwnDialect]) -> dict[str, DialectData]:
+@lru_cache(maxsize=8)
+def known(own: tuple[OwnDialect, ...]) -> Mapping[str, DialectData]:
     """Name → data of every dialect that can be used: a policy's own, then those that are built in."""
     mine = {dialect.name: _own(source_of(dialect), dialect.name) for dialect in own}
     return mine | {str(name): data for name, data in presets().items() if not data.refusal}
 
 
-def named(metrics: Metrics, name: str, own: Sequence[OwnDialect]) -> Metrics:
+def named(metrics: Metrics, name: str, own: tuple[OwnDialect, ...]) -> Metrics:
     """How metrics are read by the dialect of this name: a policy's own comes with its counters.
 
     Raises:
@@ -38,18 +39,18 @@ def named(metrics: Metrics, name: str, own: Sequence[OwnDialect]) -> Metrics:
     for dialect in own:
         if dialect.name == name:
             return metrics.model_copy(update={"dialect": name, "custom": source_of(dialect)})
-    preset = next((data for known_as, data in presets().items() if known_as == name), None)
-    if preset is None:
+    if name not in presets():
         mine = ", ".join(dialect.name for dialect in own) or "none"
         raise NoDialect(
             "DialectUnknown",
             f"there is no metrics dialect {name}: the ModelPolicy has {mine}, built in are "
             f"{', '.join(known(()))}, Auto and Custom",
         )
+    preset = presets()[Dialect(name)]
     if preset.refusal:
         why = f"dialect {name} cannot tell versions apart: {preset.refusal}. {preset.notes[0]}"
         raise NoDialect("DialectRefused", why)
-    return metrics.model_copy(update={"dialect": name, "custom": None})
+    return metrics if metrics.dialect == name else metrics.model_copy(update={"dialect": name})
 
 
 def source_of(source: MetricsSource) -> MetricsSource:

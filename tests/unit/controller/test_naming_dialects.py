@@ -168,7 +168,7 @@ async def test_all_that_wait_are_probed_for_together_and_seldom() -> None:
     assert await rig.probe(timedelta(seconds=1)) == 0
     assert await rig.probe() == once
     rig.look()
-    assert "no series of fraud-a" in rig.read_by()
+    assert "no request of fraud-a" in rig.read_by()
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -220,6 +220,8 @@ async def test_a_new_objective_may_need_another_dialect() -> None:
     rig.needs_latency = True
     rig.look()
     rig.has(STABLE, "request_predict_seconds_count", "http_server_request", "kn_serving_invocation")
+    await rig.probe()
+    assert rig.read_by() == "KServe", "a proxy alone must be found twice"
     await rig.probe()
     assert rig.read_by() == "Knative"
 

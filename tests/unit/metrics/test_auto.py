@@ -30,7 +30,7 @@ def model(name: str, **more: object) -> Watched:
 
 def found(*names: str, needs: tuple[str, ...] = ("errors",)) -> Found:
     """What a probe found."""
-    return Found("fraud-1", frozenset(needs), names)  # type: ignore[arg-type]
+    return Found("fraud-1", frozenset(needs), names, times=2)  # type: ignore[arg-type]
 
 
 def server_with(*series: tuple[str, dict[str, str]]) -> SimulatedPrometheus:
@@ -119,9 +119,21 @@ def test_two_servers_in_one_pod_are_ambiguous() -> None:
     assert choose(found("KServe", "BentoML"), OWN).name == "BentoML", "the other cannot tell errors"
 
 
+def test_a_proxy_alone_must_be_found_twice() -> None:
+    """A gateway is scraped a moment before the server: its dialect is not taken for that."""
+    once, other = replace(found("Envoy"), times=1), replace(found("Istio"), times=1)
+    with pytest.raises(NoDialect) as waits:
+        choose(once, OWN)
+    assert waits.value.reason == "DialectPending"
+    assert choose(once.after(once), OWN).name == "Envoy"
+    assert (once.after(None).times, once.after(other).times, once.after(once).times) == (1, 1, 2)
+    assert choose(replace(found("Generic", "Envoy"), times=1), OWN).name == "Generic"
+    assert choose(once, OWN, before="Envoy").name == "Envoy", "it was found before"
+
+
 def test_nothing_found_says_what_was_looked_for() -> None:
     """Every dialect that was looked for is named, the policy's own too."""
-    with pytest.raises(NoDialect, match="no series of fraud-1") as refused:
+    with pytest.raises(NoDialect, match="no request of fraud-1") as refused:
         choose(found(), OWN)
     assert refused.value.reason == "DialectNotFound"
     assert all(name in str(refused.value) for name in known(OWN))

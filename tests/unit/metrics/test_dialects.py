@@ -51,8 +51,8 @@ def test_a_dialect_of_ones_own_cannot_hide_a_built_in_one() -> None:
     """Names differ, so the counters of a model never change by an edit of the policy alone, but for its own."""
     own = OwnDialect(name="acme", requests="acme_total")
     assert {str(name) for name in Dialect}.isdisjoint({own.name})
-    assert selectors_of(named(Metrics(dialect="acme"), "acme", [own])).requests == "acme_total"
-    remedy = dialect_of(named(Metrics(dialect="acme"), "acme", [own])).remedy("errors")
+    assert selectors_of(named(Metrics(dialect="acme"), "acme", (own,))).requests == "acme_total"
+    remedy = dialect_of(named(Metrics(dialect="acme"), "acme", (own,))).remedy("errors")
     assert remedy == "add errors to the ModelPolicy's dialect acme"
 
 
