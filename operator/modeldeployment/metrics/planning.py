@@ -134,7 +134,7 @@ def _sum(labels: Sequence[str], selector: str) -> str:
 def sources(model: Watched) -> dict[str, str]:
     """Kind of rule → the query that shows a person what the trial's rules of that kind count."""
     source = selectors_of(model.metrics)
-    matchers = _matchers(
+    matchers = matchers_of(
         source.identity, [replace(model, revisions=tuple(r for r in (model.trial, model.control) if r))]
     )
     by = ("pod",) if source.identity is SeriesIdentity.POD else LABELS[source.identity][: -len(ENDPOINT_LABELS)]
