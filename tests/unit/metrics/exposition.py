@@ -27,10 +27,14 @@ class Counted:
 
 
 def series_of(exposition: str) -> list[Series]:
-    """Every series of an exposition."""
+    """Every series of an exposition, by the name that it has there.
+
+    Types are left out: this parser calls a counter `..._total` whatever its name is, and Prometheus does not.
+    """
+    lines = (line for line in exposition.splitlines(keepends=True) if not line.startswith("#"))
     return [
         ({**sample.labels, "__name__": sample.name}, sample.value)
-        for family in text_string_to_metric_families(exposition)
+        for family in text_string_to_metric_families("".join(lines))
         for sample in family.samples
     ]
 
