@@ -15,7 +15,7 @@ from modeldeployment.api.dialects import Capability, DialectData, Layer
 from modeldeployment.api.serving import OwnDialect
 from modeldeployment.metrics.client import PrometheusClient
 from modeldeployment.metrics.dialects import NoDialect, known
-from modeldeployment.metrics.errors import BadQuery
+from modeldeployment.metrics.errors import BadQuery, ServerFault
 from modeldeployment.metrics.identity import LABELS, Owners
 from modeldeployment.metrics.planning import matchers_of, narrow
 from modeldeployment.metrics.watched import ModelKey, Watched
@@ -78,7 +78,7 @@ async def probe(
     One query after the other: looks at the evidence need the connections more.
 
     Raises:
-        PrometheusError: Prometheus does not answer. A query that it refuses finds nothing.
+        PrometheusError: Prometheus does not answer, or not in full. A query that it refuses finds nothing.
     """
     owners, dialects = Owners(models), known(own)
     seen: dict[tuple[ModelKey, str], list[str]] = {}
@@ -87,6 +87,8 @@ async def probe(
             answer = await prometheus.instant(query, instant, purpose="dialects")
         except BadQuery:
             continue
+        if answer.in_part:
+            raise ServerFault(f"Prometheus answered in part only: {answer.in_part}")
         for owner in {owners.of(dialects[name].identity, labels) for labels, _ in answer.series} - {None}:
             assert owner is not None  # taken out
             seen.setdefault(owner, []).append(name)

@@ -85,6 +85,15 @@ async def test_a_prometheus_that_does_not_answer_is_not_asked_on() -> None:
     assert "request_predict_seconds_count" in server.asked[-1]
 
 
+async def test_half_an_answer_finds_nothing() -> None:
+    """A store that did not answer may have the server's own series: a proxy's are not taken for want of them."""
+    server = server_with(("envoy_cluster_upstream_rq_completed", {"envoy_cluster_name": "ml/fraud-1"}))
+    server.warnings.append("store 10.0.0.7 did not answer")
+    async with server.client() as client:
+        with pytest.raises(PrometheusError, match="in part only: store"):
+            await probe([model("fraud"), model("churn")], OWN, at(0), client)
+
+
 @pytest.mark.parametrize(
     ("there", "needs", "before", "chosen"),
     [
