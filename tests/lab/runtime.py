@@ -16,6 +16,8 @@ from lab.environments import RUNTIMES, ensure_environment
 from lab.process import LAB_ID, Child, Warden, wait_until
 from lab.scratch import make_folder
 
+HOST = "127.0.0.1"
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -36,8 +38,6 @@ class Runtime:
     env: tuple[tuple[str, str], ...] = ()
     files: tuple[tuple[str, str], ...] = ()
 
-
-HOST = "127.0.0.1"
 
 BENTOML = Runtime(
     name="bentoml",
