@@ -36,8 +36,8 @@ TOLD = (
     Told("envoy-gateway", Dialect.ENVOY_GATEWAY, 15, 3, 1),
     Told("ingress-nginx", Dialect.INGRESS_NGINX, 19, 4, 1),
     Told("istio", Dialect.ISTIO, 17, 3, 1),
-    Told("knative-1.18", Dialect.KNATIVE_LEGACY, 16, 4, 2),
-    Told("knative-1.19", Dialect.KNATIVE, 16, 4, 2),
+    Told("knative-1.15", Dialect.KNATIVE_LEGACY, 16, 4, 2),
+    Told("knative-1.23", Dialect.KNATIVE, 16, 4, 2),
     Told("kserve-0.21.0", Dialect.KSERVE, 13, None, 1),
     Told("llm-d-epp", Dialect.LLMD, 11, 5, 1),
     Told("mlserver-1.7.1", Dialect.MLSERVER, 14, 6, 1),  # its counters know no status: faults of the client as well
@@ -113,3 +113,12 @@ def test_kserves_successes_are_the_postprocessed_ones() -> None:
     series = exposition("kserve-0.21.0")
     reached = {step: select(series, f"request_{step}_seconds_count")[0][1] for step in ("preprocess", "postprocess")}
     assert reached == {"preprocess": 15, "postprocess": 8}
+
+
+def test_knatives_invocations_take_a_timeout_for_a_success() -> None:
+    """Why its dialect reads what the queue-proxy answered: by the other metric it ended with 200."""
+    series = exposition("knative-1.23")
+    answered = select(series, 'http_server_request_duration_seconds_count{http_response_status_code="504"}')
+    ends = select(series, 'kn_serving_invocation_duration_seconds_count{http_response_status_code="200"}')
+    assert [value for _, value in answered] == [1]
+    assert [value for _, value in ends] == [8 + 1]
