@@ -109,6 +109,7 @@ class RuntimeServer:
             **os.environ,
             "PATH": f"{environment}:{os.environ['PATH']}",
             "PYTHONPATH": str(RUNTIMES),
+            "TMPDIR": str(self._folder),
             LAB_ID: marker,
             **{name: value.format(**self._names) for name, value in runtime.env},
         }
