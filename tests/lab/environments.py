@@ -41,7 +41,9 @@ def ensure_environment(name: str, imports: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         # A virtual environment cannot be moved, so it is made in place and marked when it is complete.
         run([python, "-m", "venv", str(folder)])
-        run([str(folder / "bin" / "pip"), "install", "--quiet", "--require-hashes", "-r", str(lock)])
+        # Of all those files a few are ever imported, so they are compiled when they are.
+        install = ["install", "--quiet", "--no-compile", "--require-hashes", "-r", str(lock)]
+        run([str(folder / "bin" / "pip"), *install])
         run([str(folder / "bin" / "python"), "-c", f"import {imports}"])
         done.touch()
         say(f"{name}: made in {time.monotonic() - started:.0f} s")
