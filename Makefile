@@ -68,6 +68,10 @@ crds: $(READY) ## Generates crds/ and the chart's copy
 	@$(BIN)/python -m modeldeployment.api crds
 	@$(BIN)/python -m modeldeployment.api charts/modeldeployment-operator/crds
 
+.PHONY: docs
+docs: $(READY) ## Generates docs/dialects.md
+	@$(BIN)/python -m modeldeployment.api.dialects_page docs/dialects.md
+
 .PHONY: readme
 readme: binaries ## Runs what the README shows, and writes its real outputs into it
 	@$(BIN)/python -m readme

@@ -75,6 +75,9 @@ _CUSTOM: Final[Manifest] = {
 }
 
 
+_OWN: Final[Manifest] = {"name": "acme", "requests": "acme_total"}
+
+
 def _steps(*weights: str, **more: str) -> Mapping[str, Any]:
     return {f"{_CANARY}.steps": [{"traffic": w, **more} for w in weights], f"{_CANARY}.traffic": ABSENT}
 
@@ -146,7 +149,18 @@ SERVING: Final = (
 )  # fmt: skip
 
 METRICS: Final = (
-    _deployment("dialect in lower case", {f"{_METRICS}.dialect": "kserve"}, "Unsupported value", '"KServe"'),
+    _deployment("dialect in lower case", {f"{_METRICS}.dialect": "kserve"}, "must be one of Generic, VLLM", "KServe"),
+    _deployment("dialect that there is not", {f"{_METRICS}.dialect": "Tensorflow"}, "must be one of Generic, VLLM",
+                "one of the ModelPolicy's dialects"),
+    _deployment("dialect of one's own with a capital", {f"{_METRICS}.dialect": "acmeTabular"},
+                "in lower-case letters, digits and -"),
+    _deployment("dialect of 64 characters", {f"{_METRICS}.dialect": "x" * 64}, "Too long", "63"),
+    _deployment("Envoy Gateway's clusters", {f"{_METRICS}.dialect": "EnvoyGateway"}, "in which both versions are",
+                "Use the model server's own dialect"),
+    _deployment("the endpoint picker of llm-d", {f"{_METRICS}.dialect": "LLMD"}, "in which both versions are",
+                "VLLM, SGLang"),
+    _deployment("Auto with custom", {_METRICS: _CUSTOM | {"dialect": "Auto"}}, "set custom when dialect is Custom",
+                path=f"{_METRICS}.custom"),
     _deployment("metrics path without /", {f"{_METRICS}.path": "metrics"}, _A_PATH),
     _deployment("metrics port 0", {f"{_METRICS}.port": 0}, "greater than or equal to 1"),
     _deployment("unknown field in metrics", {f"{_METRICS}.interval": "5s"}, _UNKNOWN),
@@ -182,6 +196,19 @@ METRICS: Final = (
                 "KServe has no counter of errors", path="spec.objectives"),
     _deployment("KServe and rollbackOn errors", {f"{_METRICS}.dialect": "KServe", "spec.objectives": []},
                 "KServe has no counter of errors", "leave errorRate out", path=f"{_ON}.errorRate"),
+    *(
+        _deployment(f"{dialect} and an objective on latency", {f"{_METRICS}.dialect": dialect, _ON: ABSENT},
+                    f"{dialect} has no latency histogram", "Istio or Envoy", path="spec.objectives")
+        for dialect in ("Triton", "TorchServe")
+    ),
+    *(
+        _deployment(f"{dialect} and rollbackOn latency",
+                    {f"{_METRICS}.dialect": dialect, "spec.objectives": [], _ON: {"p95LatencyMs": ">800"}},
+                    f"{dialect} has no latency histogram", "leave latency bounds out", path=_ON)
+        for dialect in ("Triton", "TorchServe")
+    ),
+    _deployment("Triton says which option turns the histogram on", {f"{_METRICS}.dialect": "Triton", _ON: ABSENT},
+                "--metrics-config histogram_latencies=true", path="spec.objectives"),
     _deployment("custom without errors, an objective on them", {**_custom(errors=None), _ON: ABSENT},
                 "set serving.metrics.custom.errors", path="spec.objectives"),
     _deployment("custom without latency, an objective on it", {**_custom(latency=None), _ON: ABSENT},
@@ -451,6 +478,17 @@ POLICY: Final = (
     _policy("two default objectives of one name",
             {"spec.objectives[1]": {"name": "errors", "errorRate": {"max": "2%"}}}, "Duplicate value"),
     _policy("default objective in the wrong unit", {"spec.objectives[0].errorRate.max": "0.01"}, _A_PERCENTAGE),
+    _policy("a dialect without a name", {"spec.dialects": [{"requests": "acme_total"}]}, "Required value",
+            path="spec.dialects[0].name"),
+    _policy("a dialect with the name of a built-in one", {"spec.dialects": [_OWN | {"name": "mlserver"}]},
+            "not the name of a dialect that is built in", path="spec.dialects[0].name"),
+    _policy("a dialect with a capital", {"spec.dialects": [_OWN | {"name": "acmeTabular"}]},
+            "must be lower-case letters, digits and -, such as acme-tabular", path="spec.dialects[0].name"),
+    _policy("two dialects of one name", {"spec.dialects": [_OWN, _OWN]}, "Duplicate value", path="spec.dialects[1]"),
+    _policy("a dialect without requests", {"spec.dialects": [{"name": "acme"}]}, "Required value",
+            path="spec.dialects[0].requests"),
+    _policy("a dialect with a query", {"spec.dialects": [_OWN | {"errors": "rate(errors_total[1m])"}]}, _A_SELECTOR,
+            path="spec.dialects[0].errors"),
     _policy("unknown field in the policy", {"spec.prometheus.user": "me"}, _UNKNOWN),
 )  # fmt: skip
 

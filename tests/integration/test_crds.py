@@ -23,6 +23,7 @@ from builders import (
 from integration.invalid_manifests import INVALID, Invalid
 from lab import ApiError, Lab
 from modeldeployment.api.crd import all_crds
+from modeldeployment.api.dialects import presets
 from modeldeployment.api.modeldeployment import ModelDeploymentSpec
 from modeldeployment.api.modelpolicy import ModelPolicySpec
 from modeldeployment.api.modelrevision import ModelRevisionSpec
@@ -332,7 +333,34 @@ VALID: dict[str, Manifest] = {
         }
     ),
     "1000 replicas": model_deployment({"spec.serving.replicas": 1000}),
-    "dialect Istio": model_deployment({"spec.serving.metrics": {"dialect": "Istio"}}),
+    **{
+        f"dialect {name}": model_deployment({"spec.serving.metrics": {"dialect": name}})
+        for name, data in presets().items()
+        if data.errors and data.latency and not data.refusal
+    },
+    "dialect Auto": model_deployment({"spec.serving.metrics": {"dialect": "Auto", "port": 9090}}),
+    "dialect of the policy": model_deployment({"spec.serving.metrics": {"dialect": "acme-tabular"}}),
+    "dialects in the policy": model_policy(
+        {
+            "spec.dialects": [
+                {"name": "acme", "requests": "acme_total"},
+                {
+                    "name": "acme-mesh",
+                    "requests": "mesh_total",
+                    "errors": 'mesh_total{code=~"5.."}',
+                    "latency": {"buckets": "mesh_seconds_bucket", "unit": "Seconds"},
+                    "identity": "Ingress",
+                },
+            ]
+        }
+    ),
+    "Triton with errors only": model_deployment(
+        {
+            "spec.serving.metrics": {"dialect": "Triton"},
+            "spec.objectives[1]": ABSENT,
+            "spec.rollout.rollbackOn": {"errorRate": ">1%"},
+        }
+    ),
     "KServe with latency only": model_deployment(
         {
             "spec.serving.metrics": {"dialect": "KServe", "path": "/metrics/prom", "port": 9090},

@@ -20,9 +20,18 @@ import yaml
 
 from lab.binaries import binary
 from lab.process import Child, wait_until
-from modeldeployment.api.serving import Dialect, Metrics, MetricsSource, SeriesIdentity
+from modeldeployment.api.serving import Dialect, Metrics, MetricsSource, OwnDialect, SeriesIdentity
 from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interval
-from modeldeployment.metrics import Connection, EvidenceStore, PrometheusClient, Watched, evaluation_instant
+from modeldeployment.metrics import (
+    Connection,
+    EvidenceStore,
+    PrometheusClient,
+    Watched,
+    evaluation_instant,
+    known,
+    probe,
+)
+from modeldeployment.metrics.auto import queries
 from modeldeployment.metrics.planning import plan
 
 SCRAPE = 0.3
@@ -363,13 +372,22 @@ async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus
     assert seen["busy"].values == {(*value, "busy"): float(busy.truth().requests)}
     assert seen["busy"].windows[10.0].requests == 15
 
-    every = [replace(m, metrics=Metrics(dialect=d)) for m in models[:1] for d in Dialect if d is not Dialect.CUSTOM]
+    every = [replace(models[0], metrics=Metrics(dialect=name)) for name in known(())]
     for identity in SeriesIdentity:
         both = MetricsSource(requests='{__name__=~"up|scrape_samples_scraped"}', identity=identity)
         every.append(replace(models[0], metrics=Metrics(dialect=Dialect.CUSTOM, custom=both)))
     async with PrometheusClient(Connection(prometheus.url)) as client:
         for query in plan([replace(m, needs_latency=True) for m in every]).queries():
             await client.instant(query, datetime.now(UTC))  # raises if Prometheus cannot parse it
+        own = (OwnDialect(name="mine", requests='{__name__=~"inference_(requests|errors)_total"}'),)
+        for query in queries(models[:5], own).values():
+            await client.instant(query, datetime.now(UTC))  # a probe takes a refusal for nothing found
+        found = await probe(models[:5], own, datetime.now(UTC), client)
+    there = ("mine", "Generic")
+    assert {key[1]: one.names for key, one in found.items()} == {
+        **dict.fromkeys(("busy", "idle"), there),
+        **dict.fromkeys(("down", "gone", "absent"), ()),
+    }
 
     prometheus.child.kill()
     lost = (await all_look())["busy"]

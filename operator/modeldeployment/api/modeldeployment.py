@@ -6,7 +6,8 @@ from enum import StrEnum
 
 from pydantic import ConfigDict, Field
 
-from modeldeployment.api.base import Model, extend, rule
+from modeldeployment.api.answerable import answerable
+from modeldeployment.api.base import Model, extend
 from modeldeployment.api.model import ModelSpec
 from modeldeployment.api.objectives import Objective
 from modeldeployment.api.rollout import Rollout
@@ -40,57 +41,7 @@ class Suspend(Model):
 class ModelDeploymentSpec(Model):
     """How good a model must be, and what serves it."""
 
-    model_config = ConfigDict(
-        json_schema_extra=extend(
-            rule(
-                "!has(self.objectives) || self.objectives.all(o, !has(o.errorRate) && !has(o.availability)) || "
-                "!has(self.serving.metrics) || self.serving.metrics.dialect != 'KServe'",
-                "the metrics dialect KServe has no counter of errors, so errorRate and availability cannot be told: "
-                "set serving.metrics.dialect to Istio or Envoy, or leave these objectives out",
-                field_path=".objectives",
-            ),
-            rule(
-                "!has(self.rollout) || !has(self.rollout.rollbackOn) || !has(self.rollout.rollbackOn.errorRate) || "
-                "!has(self.serving.metrics) || self.serving.metrics.dialect != 'KServe'",
-                "the metrics dialect KServe has no counter of errors: set serving.metrics.dialect to Istio or Envoy, "
-                "or leave errorRate out",
-                field_path=".rollout.rollbackOn.errorRate",
-            ),
-            rule(
-                "!has(self.objectives) || self.objectives.all(o, !has(o.errorRate) && !has(o.availability)) || "
-                "!has(self.serving.metrics) || !has(self.serving.metrics.custom) || "
-                "has(self.serving.metrics.custom.errors)",
-                "serving.metrics.custom has no errors, so errorRate and availability cannot be told: set "
-                "serving.metrics.custom.errors, or leave these objectives out",
-                field_path=".objectives",
-            ),
-            rule(
-                "!has(self.objectives) || self.objectives.all(o, !has(o.latency)) || !has(self.serving.metrics) || "
-                "!has(self.serving.metrics.custom) || has(self.serving.metrics.custom.latency)",
-                "serving.metrics.custom has no latency histogram, so latency cannot be told: set "
-                "serving.metrics.custom.latency, or leave these objectives out",
-                field_path=".objectives",
-            ),
-            rule(
-                "!has(self.rollout) || !has(self.rollout.rollbackOn) || !has(self.rollout.rollbackOn.errorRate) || "
-                "!has(self.serving.metrics) || !has(self.serving.metrics.custom) || "
-                "has(self.serving.metrics.custom.errors)",
-                "serving.metrics.custom has no errors, so the error rate cannot be told: set "
-                "serving.metrics.custom.errors, or leave errorRate out",
-                field_path=".rollout.rollbackOn.errorRate",
-            ),
-            rule(
-                "!has(self.rollout) || !has(self.rollout.rollbackOn) || "
-                "!(has(self.rollout.rollbackOn.p50LatencyMs) || has(self.rollout.rollbackOn.p90LatencyMs) || "
-                "has(self.rollout.rollbackOn.p95LatencyMs) || has(self.rollout.rollbackOn.p99LatencyMs)) || "
-                "!has(self.serving.metrics) || !has(self.serving.metrics.custom) || "
-                "has(self.serving.metrics.custom.latency)",
-                "serving.metrics.custom has no latency histogram, so latencies cannot be told: set "
-                "serving.metrics.custom.latency, or leave these bounds out",
-                field_path=".rollout.rollbackOn",
-            ),
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=extend(*answerable()))
 
     model: ModelSpec = Field(description="Which version to serve.")
     serving: Serving = Field(description="What runs it.")

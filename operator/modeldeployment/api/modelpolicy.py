@@ -8,6 +8,7 @@ from modeldeployment.api.base import Model, StatusModel, extend, rule
 from modeldeployment.api.conditions import Condition
 from modeldeployment.api.objectives import Objective
 from modeldeployment.api.quantities import Duration, between
+from modeldeployment.api.serving import OwnDialect
 
 
 class SecretRef(Model):
@@ -97,6 +98,13 @@ class ModelPolicySpec(Model):
     """Decisions of a platform team."""
 
     prometheus: Prometheus = Field(description="Where the evidence comes from.")
+    dialects: list[OwnDialect] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Metrics dialects of one's own: what serving.metrics.dialect of a ModelDeployment may name beside "
+        "those that are built in. Auto prefers them, the first one first.",
+        json_schema_extra=extend(list_map_keys=("name",)),
+    )
     objectives: list[Objective] = Field(
         default_factory=list,
         max_length=16,

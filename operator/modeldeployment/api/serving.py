@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field
 
@@ -14,14 +14,35 @@ MODEL_CONTAINER = "model"
 
 
 class Dialect(StrEnum):
-    """Which metrics a serving runtime exposes; `metrics/dialects.yaml` has what each of them says."""
+    """Names of metrics dialects that are built in; `api/dialects.yaml` has what each of them says."""
 
     GENERIC = "Generic"
-    MLSERVER = "MLServer"
+    VLLM = "VLLM"
+    SGLANG = "SGLang"
+    TGI = "TGI"
+    TRITON = "Triton"
+    TORCHSERVE = "TorchServe"
     KSERVE = "KServe"
-    ENVOY = "Envoy"
+    MLSERVER = "MLServer"
+    SELDON = "Seldon"
+    BENTOML = "BentoML"
+    RAY_SERVE = "RayServe"
+    KNATIVE = "Knative"
+    KNATIVE_LEGACY = "KnativeLegacy"
     ISTIO = "Istio"
+    ENVOY = "Envoy"
+    INGRESS_NGINX = "IngressNginx"
+    ENVOY_GATEWAY = "EnvoyGateway"
+    LLMD = "LLMD"
+    AUTO = "Auto"
+    """The one of which Prometheus has series."""
     CUSTOM = "Custom"
+    """The counters that the spec itself names."""
+
+
+REFUSED: Final = (Dialect.ENVOY_GATEWAY, Dialect.LLMD)
+"""Those that cannot tell two versions apart: names that people try, so that the refusal says why."""
+_USABLE: Final = ", ".join(name for name in Dialect if name not in REFUSED)
 
 
 class LatencyUnit(StrEnum):
@@ -40,6 +61,13 @@ class SeriesIdentity(StrEnum):
     """`destination_workload_namespace` and `destination_workload`, as Istio reports them."""
     CLUSTER = "Cluster"
     """`envoy_cluster_name`, as Envoy reports its upstream clusters."""
+    INGRESS = "Ingress"
+    """`namespace`, `service` and `canary` (also as exported_...), as ingress-nginx reports its backends."""
+
+    @property
+    def of_gateway(self) -> bool:
+        """Whether one endpoint counts for many models, and its scrape is news for each of them."""
+        return self in (SeriesIdentity.CLUSTER, SeriesIdentity.INGRESS)
 
 
 _MATCHER = r"""\s*[a-zA-Z_][a-zA-Z0-9_]*\s*(=|!=|=~|!~)\s*("([^"\\]|\\.)*"|\x27([^\x27\\]|\\.)*\x27)\s*"""
@@ -87,9 +115,15 @@ class MetricsSource(Model):
     )
     identity: SeriesIdentity = Field(
         default=SeriesIdentity.POD,
-        description="Which labels say whose series it is: the pod's, a mesh's destination workload's, or an Envoy "
-        "upstream cluster's.",
+        description="Which labels say whose series it is: the pod's, a mesh's destination workload's, an Envoy "
+        "upstream cluster's, or those of ingress-nginx.",
     )
+
+
+_OWN_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_BUILT_IN = [str(name) for name in Dialect]
+_RESERVED = [name.lower() for name in _BUILT_IN]
+"""Spelled like a built-in one but for its capitals: a mistake, and no name of one's own."""
 
 
 class Metrics(Model):
@@ -105,10 +139,20 @@ class Metrics(Model):
         )
     )
 
-    dialect: Dialect = Field(
-        default=Dialect.GENERIC,
-        description="The serving runtime whose metrics these are. Generic reads inference_requests_total, "
-        "inference_errors_total and inference_latency_ms_bucket.",
+    dialect: str = Field(
+        default=Dialect.GENERIC.value,
+        max_length=63,
+        description=f"The serving runtime whose metrics these are: {_USABLE}, or the name of one of the "
+        "ModelPolicy's spec.dialects. Generic reads inference_requests_total, inference_errors_total and "
+        "inference_latency_ms_bucket. Auto takes the one of which Prometheus has series. Custom reads what custom "
+        "says.",
+        json_schema_extra=extend(
+            rule(
+                f"self in {_BUILT_IN} || (self.matches(r'{_OWN_NAME}') && !(self in {_RESERVED}))",
+                f"must be one of {_USABLE}, or the name of one of the ModelPolicy's dialects, in "
+                "lower-case letters, digits and -",
+            )
+        ),
     )
     path: str = Field(
         default="/metrics",
@@ -127,6 +171,22 @@ class Metrics(Model):
         "unless the template has it.",
     )
     custom: MetricsSource | None = Field(default=None, description="The metrics of a runtime that no dialect knows.")
+
+
+class OwnDialect(MetricsSource):
+    """A dialect that a platform team adds to those that are built in."""
+
+    name: str = Field(
+        max_length=63,
+        description="What serving.metrics.dialect calls it.",
+        json_schema_extra=extend(
+            rule(
+                f"self.matches(r'{_OWN_NAME}') && !(self in {_RESERVED})",
+                "must be lower-case letters, digits and -, such as acme-tabular, and not the name of a dialect that "
+                "is built in",
+            )
+        ),
+    )
 
 
 class ContainerPort(Model):

@@ -200,6 +200,14 @@ class ObjectiveStatus(StatusModel):
     message: str = Field(default="", max_length=256, description="More, in a sentence.")
 
 
+class ChosenDialect(StatusModel):
+    """The metrics dialect that Auto chose: it stays as long as a version is compared with another."""
+
+    name: str = Field(max_length=63, description="Its name.")
+    revision: str = Field(max_length=63, description="The revision whose series it was chosen by.")
+    message: str = Field(default="", max_length=192, description="What was found, and why this one.")
+
+
 class DecisionRecord(StatusModel):
     """One decision, with the numbers it was taken on."""
 
@@ -261,6 +269,9 @@ class ModelDeploymentStatus(StatusModel):
         max_length=DECISIONS_MAX,
         description="The last decisions, the newest first.",
         json_schema_extra=extend(list_type="atomic"),
+    )
+    dialect: ChosenDialect | None = Field(
+        default=None, description="The metrics dialect that Auto chose, where serving.metrics.dialect is Auto."
     )
     replicas: int = Field(default=0, ge=0, le=100_000, description="Pods of the version that serves.")
     selector: str = Field(

@@ -12,6 +12,7 @@ from modeldeployment.api.base import JSON
 from modeldeployment.api.modeldeployment import ModelDeploymentSpec, ModelDeploymentStatus
 from modeldeployment.api.modelrevision import ModelRevisionSpec
 from modeldeployment.api.owner import Owner
+from modeldeployment.api.status import ChosenDialect
 from modeldeployment.controller.resources import Resource
 from modeldeployment.controller.store import Key, newer
 from modeldeployment.decision.evidence import Evidence, History, Interval, Revision
@@ -43,6 +44,8 @@ class Entry:
         as_wanted: revision → resourceVersion at which its Deployment's template was put right last; the same for the
             route, under the model's name.
         contents: revision with a part → what it serves: its ModelRevision may be deleted.
+        dialect: the metrics dialect that Auto chose.
+        by_pod: whether the metrics tell a revision by its pods.
     """
 
     key: Key
@@ -66,6 +69,8 @@ class Entry:
     made: set[tuple[Resource, str]] = field(default_factory=set)
     as_wanted: dict[str, str] = field(default_factory=dict)
     contents: dict[str, ModelRevisionSpec] = field(default_factory=dict)
+    dialect: ChosenDialect | None = None
+    by_pod: bool = True
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     turn: asyncio.Task[None] | None = None
 
@@ -115,6 +120,7 @@ class Entry:
         self.stored = self.obj.get("status") or {}
         self.status = self.written = ModelDeploymentStatus.model_validate(self.stored)
         self.memory, self.evidence, self.unused, self.history = Memory(), None, (), None
+        self.dialect = self.status.dialect
         roles = (self.status.stable, self.status.canary, self.status.previous)
         self.weights = {r.revision: r.weight for r in roles if r is not None and r.weight is not None}
 

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from zlib import crc32
 
-from modeldeployment.api.objectives import Objective
 from modeldeployment.api.status import DecisionRecord, ModelDeploymentStatus
 from modeldeployment.controller.cohorts import Cohorts
 from modeldeployment.controller.deciding import Together
+from modeldeployment.controller.dialects import Dialects
 from modeldeployment.controller.effects import Effects
 from modeldeployment.controller.entry import Entry
 from modeldeployment.controller.kube import ApiError, Kube, NotLeaderError
@@ -69,6 +69,7 @@ class Fleet:
         self._recorder, self._telemetry, self._now = recorder, telemetry, now
         self._effects, self._together = Effects(store, kube), Together()
         self._evidence = EvidenceStore()
+        self._dialects = Dialects(policy)
         self._entries: dict[Key, Entry] = {}
         self._dirty: set[Key] = set()
         self._wake = asyncio.Event()
@@ -107,8 +108,10 @@ class Fleet:
                 self._evidence.stale_after = self._policy.stale_seconds
                 self._take_marks()
                 self._start_looks()
+                self._dialects.start(self._now())
                 await self._sleep()
         finally:
+            self._dialects.cancel()
             for task in (*self._looking.values(), *self._deciding):
                 task.cancel()
 
@@ -134,6 +137,7 @@ class Fleet:
             if entry is not None:
                 del self._entries[key]
                 self._evidence.forget(key)
+                self._dialects.forget(key)
                 self._telemetry.forget(*key)
                 del self._generations[key]
                 self._claims_changed = True
@@ -206,11 +210,11 @@ class Fleet:
     async def _look(self, entries: list[Entry], instant: datetime, interval: float) -> None:
         """One look at a cohort: the evidence of all, then each model for itself, beside the next look."""
         began = time.perf_counter()
-        steady, prometheus, found = self._policy.steady_seconds, self._policy.prometheus, {}
+        steady, prometheus, found = self._policy.steady_seconds, self._policy.prometheus, dict[Key, Evidence]()
         try:
-            watched = self._watched(entries, steady)
+            watched, found = self._watched(entries, steady, instant)
             if prometheus is not None:
-                found = await self._evidence.look(watched, instant, prometheus)
+                found |= await self._evidence.look(watched, instant, prometheus)
         except Exception as error:
             _LOG.exception("look failed", extra={"interval": interval})
             self._telemetry.errors.labels("look").inc()
@@ -228,16 +232,23 @@ class Fleet:
         # The next look does not wait for this one's writes.
         self._spawn(self._conclude(entries, "steady" if interval == steady else "trial", measured, began))
 
-    def _watched(self, entries: list[Entry], steady: float) -> list[Watched]:
-        """What is asked for; a model that cannot be told leaves the others their look."""
-        watched, defaults = [], self._defaults()
+    def _watched(
+        self, entries: list[Entry], steady: float, instant: datetime
+    ) -> tuple[list[Watched], dict[Key, Evidence]]:
+        """What is asked for, and the evidence of who cannot be asked for; a defect leaves the others their look."""
+        watched, told = list[Watched](), dict[Key, Evidence]()
         for entry in entries:
             try:
-                watched.append(watched_of(entry, self._store, defaults, steady))
+                asked = watched_of(entry, self._store, self._policy.objectives, steady)
+                match self._dialects.name(entry, asked, instant):
+                    case Evidence() as unnamed:
+                        told[entry.key] = unnamed
+                    case Watched() as named:
+                        watched.append(named)
             except Exception as error:
                 _LOG.exception("not looked at", extra={"model": "/".join(entry.key)})
                 self._failed(entry, "defect", error)
-        return watched
+        return watched, told
 
     async def _conclude(self, entries: list[Entry], cohort: str, measured: int, began: float) -> None:
         """The decisions after a look, and how long all of it took."""
@@ -315,11 +326,13 @@ class Fleet:
         self._heed_others(entry)
         now, generation = self._now(), entry.obj["metadata"]["generation"]
         conflict = self._conflicts.get(entry.key, "")
-        if entry.key in self._unseen and entry.status.conditions and not self._trouble():
+        if entry.key in self._unseen and entry.status.conditions and not self._policy.trouble:
             # What the last leader found out stands until this one has looked: a restart changes nobody's health.
             await self._apply(entry)
             return
-        view = view_of(entry, self._store, now, conflict=conflict, defaults=self._defaults(), trouble=self._trouble())
+        view = view_of(
+            entry, self._store, now, conflict=conflict, defaults=self._policy.objectives, trouble=self._policy.trouble
+        )
         obj, decision = entry.obj, await self._together.decide(view, entry.memory)
         if entry.obj is not obj:
             self.mark(entry.key)  # it is another object by now than was decided upon
@@ -374,12 +387,6 @@ class Fleet:
         self._recorder.tell(entry.obj, type_, record.effect, note, record.time)
         self._telemetry.decisions.labels(record.effect).inc()
         _LOG.info("decision", extra={"model": "/".join(entry.key), "decision": record.to_json()})
-
-    def _defaults(self) -> tuple[Objective, ...]:
-        return tuple(self._policy.spec.objectives) if self._policy.spec else ()
-
-    def _trouble(self) -> str:
-        return self._policy.problem if self._policy.prometheus is None else ""
 
 
 def _share(key: Key) -> float:

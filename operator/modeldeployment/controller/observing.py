@@ -50,9 +50,10 @@ def view_of(
         lambda where, which: store.get(GATEWAYS, (where, which)) is not None,
     )
     evidence = entry.evidence or NOT_LOOKED
-    evidence = replace(evidence, intervals=entry.unused, history=entry.history)
+    told = f"{evidence.message}; {entry.dialect.message}" if entry.dialect else evidence.message
+    evidence = replace(evidence, message=told, intervals=entry.unused, history=entry.history)
     if trouble:
-        evidence = replace(evidence, state=DataState.NO_PROMETHEUS, message=trouble)
+        evidence = replace(evidence, state=DataState.NO_PROMETHEUS, message=trouble, reason="")
     return View(
         spec=entry.spec,
         generation=entry.obj["metadata"]["generation"],
@@ -65,6 +66,8 @@ def view_of(
         conflict=conflict,
         refusal=entry.refusal,
         default_objectives=defaults,
+        dialect=entry.dialect,
+        by_pod=entry.by_pod,
     )
 
 
@@ -91,7 +94,7 @@ def _endpoints(key: Key, store: Store) -> dict[str, int]:
 
 
 def watched_of(entry: Entry, store: Store, defaults: tuple[Objective, ...], steady: float) -> Watched:
-    """What the evidence of a model is gathered for."""
+    """What the evidence of a model is gathered for; its metrics are as asked for, and may name no counters yet."""
     spec, status = entry.spec, entry.status
     assert spec is not None  # as above
     rollout, key = status.rollout, entry.key

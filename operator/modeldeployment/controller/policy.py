@@ -14,7 +14,9 @@ import pydantic
 from modeldeployment.api.base import JSON, cut
 from modeldeployment.api.conditions import Condition, find, set_condition
 from modeldeployment.api.modelpolicy import ModelPolicySpec, ModelPolicyStatus
+from modeldeployment.api.objectives import Objective
 from modeldeployment.api.quantities import seconds
+from modeldeployment.api.serving import OwnDialect
 from modeldeployment.controller.kube import ApiError, Kube, NotLeaderError
 from modeldeployment.controller.resources import MODEL_POLICIES, SECRETS
 from modeldeployment.controller.store import Store
@@ -63,6 +65,21 @@ class Policy:
     def stale_seconds(self) -> float:
         """Age (s) above which samples are stale."""
         return seconds(self.spec.prometheus.stale_after) if self.spec else 60.0
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """Those of models that have none of their own."""
+        return tuple(self.spec.objectives) if self.spec else ()
+
+    @property
+    def dialects(self) -> tuple[OwnDialect, ...]:
+        """Metrics dialects beside those that are built in."""
+        return tuple(self.spec.dialects) if self.spec else ()
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no Prometheus to ask, if so."""
+        return self.problem if self.prometheus is None else ""
 
     @property
     def object(self) -> JSON | None:

@@ -21,6 +21,25 @@ SERIES_FOR = timedelta(minutes=10)
 QUEUE_MAX = 1_000
 NOTE_BYTES_MAX = 1_024
 """The API server's limit."""
+WARNINGS = frozenset(
+    {
+        "RolledBack",
+        "Aborted",
+        "ProgressDeadlineExceeded",
+        "Inconclusive",
+        "RolledBackInconclusive",
+        "StableUnavailable",
+        "CanaryUnavailable",
+        "ChildRestored",
+        "WatchAlarm",
+        "SharedFault",
+        "PodFault",
+        "NodeFault",
+        "CapacityFault",
+        "DataFault",
+    }
+)
+"""Effects of decisions that a person should look at."""
 
 
 @dataclass(slots=True)

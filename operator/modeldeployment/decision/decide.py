@@ -116,6 +116,7 @@ def _observe(view: View) -> ModelDeploymentStatus:
         "canary": seen(status.canary),
         "previous": _kept_until(view, seen(status.previous)),
         "quarantined": _latched(view),
+        "dialect": view.dialect,
         "rollout": _suspension(view, _availability(view, status.rollout)) if status.rollout else None,
     }
     return status.model_copy(update=update)
@@ -278,7 +279,7 @@ def _evidence(view: View) -> Condition:
         # It was on trial at the last look, and is not any more.
         message = f"the next look at Prometheus tells about {view.status.stable.version}"
         return _condition(view, ConditionType.EVIDENCE_AVAILABLE, "Unknown", "TrialEnded", message)
-    return _condition(view, ConditionType.EVIDENCE_AVAILABLE, status, state.value, view.evidence.message)
+    return _condition(view, ConditionType.EVIDENCE_AVAILABLE, status, view.evidence.word, view.evidence.message)
 
 
 def _route(view: View, route: Route) -> Condition:

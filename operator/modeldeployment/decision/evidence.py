@@ -94,6 +94,7 @@ class Evidence:
         query_errors: query → why it has no value: it concerns the rules of that query alone.
         sources: kind of rule ("Errors", "Slow") → the query that shows its counts to a person.
         last_traffic: revision → latest instant at which its requests were seen to rise.
+        reason: why it is known no better, in one CamelCase word, where the state alone says less; else "".
     """
 
     state: DataState
@@ -108,6 +109,12 @@ class Evidence:
     query_errors: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     last_traffic: Mapping[str, datetime] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def word(self) -> str:
+        """The state in one word, as a condition's reason."""
+        return self.reason or self.state.value
 
 
 @dataclass(frozen=True, slots=True)

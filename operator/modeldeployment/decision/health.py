@@ -67,7 +67,7 @@ def health(view: View, kept: tuple[ObjectiveStatus, ...]) -> tuple[Health, str, 
     blind = evidence.state in (DataState.QUERY_ERROR, DataState.NO_PROMETHEUS)
     # Of another version, the one on trial until lately: the one that serves is told by its own counts.
     if blind or (evidence.state is not DataState.FLOWING and view.evidence_of_serving):
-        return Health.UNKNOWN, evidence.state.value, evidence.message
+        return Health.UNKNOWN, evidence.word, evidence.message
     if not kept:
         return Health.UNKNOWN, "NoObjectives", "no objective says what good is: add spec.objectives"
     broken = [o for o in kept if o.verdict is Verdict.FAIL]

@@ -10,11 +10,11 @@ from datetime import datetime
 from modeldeployment.api.modeldeployment import ModelDeploymentSpec, SuspendMode
 from modeldeployment.api.objectives import Objective
 from modeldeployment.api.rollout import OverrideAction
-from modeldeployment.api.serving import Dialect, SeriesIdentity
 from modeldeployment.api.status import (
     DECISIONS_MAX,
     QUARANTINED_MAX,
     Cause,
+    ChosenDialect,
     DecisionRecord,
     Draining,
     ModelDeploymentStatus,
@@ -25,7 +25,6 @@ from modeldeployment.api.status import (
 from modeldeployment.decision.evidence import Evidence, Revision, Route, RouteState, Workload
 from modeldeployment.decision.rules import objective_rules, trial_rules
 
-_BY_PROXY = (Dialect.ENVOY, Dialect.ISTIO)
 DRAINING_MAX = 8
 FULL = 100
 
@@ -45,6 +44,8 @@ class View:
         conflict: why the route may not be written (another ModelDeployment has the host name); "" if it may.
         refusal: why children could not be written (the API server's own words); "" if they could.
         default_objectives: the policy's objectives, for a spec without any.
+        dialect: the metrics dialect that Auto chose; None if it did not, or was not asked to.
+        by_pod: whether a revision is told by its pods, and so seen before its first request.
     """
 
     spec: ModelDeploymentSpec
@@ -58,6 +59,8 @@ class View:
     conflict: str = ""
     refusal: str = ""
     default_objectives: tuple[Objective, ...] = field(default=())
+    dialect: ChosenDialect | None = None
+    by_pod: bool = True
 
     def with_status(self, status: ModelDeploymentStatus) -> View:
         """The same moment after a decision."""
@@ -102,9 +105,8 @@ class View:
 
         A mesh or a proxy has no series of it before its first request, so there nothing can be asked for.
         """
-        metrics, rollout = self.spec.serving.metrics, self.status.rollout
-        by_pod = metrics.custom.identity is SeriesIdentity.POD if metrics.custom else metrics.dialect not in _BY_PROXY
-        if not by_pod or rollout is None:
+        rollout = self.status.rollout
+        if not self.by_pod or rollout is None:
             return True
         return self.evidence.data_age is not None and self.evidence.time > rollout.start_time
 

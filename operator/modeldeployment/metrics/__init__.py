@@ -1,8 +1,9 @@
 """Evidence from Prometheus: dialects of serving runtimes, few queries for all models, exact differences."""
 
+from modeldeployment.metrics.auto import Found, choose, needs_of, probe
 from modeldeployment.metrics.client import PrometheusClient, QueryRecord
 from modeldeployment.metrics.connecting import Connection, connection
-from modeldeployment.metrics.dialects import DialectData, dialect_of
+from modeldeployment.metrics.dialects import NoDialect, dialect_of, known, named
 from modeldeployment.metrics.errors import (
     BadQuery,
     PrometheusError,
@@ -18,9 +19,10 @@ __all__ = [
     "SETTLE",
     "BadQuery",
     "Connection",
-    "DialectData",
     "EvidenceStore",
+    "Found",
     "ModelKey",
+    "NoDialect",
     "PrometheusClient",
     "PrometheusError",
     "QueryRecord",
@@ -29,7 +31,12 @@ __all__ = [
     "Unauthorized",
     "Unreachable",
     "Watched",
+    "choose",
     "connection",
     "dialect_of",
     "evaluation_instant",
+    "known",
+    "named",
+    "needs_of",
+    "probe",
 ]

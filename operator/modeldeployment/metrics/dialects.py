@@ -1,68 +1,87 @@
-"""Presets of the metrics that serving runtimes expose, and the user's own: which counters say how a model does."""
+"""The counters that a model is read by: a built-in dialect's, a policy's, or the spec's own."""
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
-from importlib.resources import files
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
-import yaml
-from pydantic import Field, TypeAdapter
-
-from modeldeployment.api.serving import Dialect, LatencyUnit, Metrics, MetricsSource
+from modeldeployment.api.dialects import Capability, DialectData, presets
+from modeldeployment.api.serving import Dialect, LatencyUnit, Metrics, MetricsSource, OwnDialect
 
 _MS_PER_SECOND: Final = 1000.0
 _EDGE_DIGITS: Final = 6  # an edge of 0.29 s is 290 ms and not 289.99999999999997, whoever wrote it
 
 
-class DialectData(MetricsSource):
-    """The counters of one runtime, with where they are documented and what to know about them."""
+class NoDialect(LookupError):
+    """There are no counters to read a model by. `reason`: why, in one CamelCase word; the sentence says what to do."""
 
-    source: str = Field(default="", description="Where the names are documented.")
-    model_label: str = Field(default="", description="Label that names the model; empty if none does.")
-    notes: tuple[str, ...] = Field(default=(), description="What to know before relying on it.")
-
-    @property
-    def has_errors(self) -> bool:
-        """Whether failed requests are counted."""
-        return self.errors is not None
-
-    @property
-    def has_histogram(self) -> bool:
-        """Whether requests slower than a bound can be counted."""
-        return self.latency is not None
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
-@cache
-def presets() -> dict[Dialect, DialectData]:
-    """Every preset of dialects.yaml, validated."""
-    text = files("modeldeployment.metrics").joinpath("dialects.yaml").read_text(encoding="utf-8")
-    return TypeAdapter(dict[Dialect, DialectData]).validate_python(yaml.safe_load(text))
+@lru_cache(maxsize=8)
+def known(own: tuple[OwnDialect, ...]) -> Mapping[str, DialectData]:
+    """Name → data of every dialect that can be used: a policy's own, then those that are built in."""
+    mine = {dialect.name: _own(source_of(dialect), dialect.name) for dialect in own}
+    return mine | {str(name): data for name, data in presets().items() if not data.refusal}
+
+
+def named(metrics: Metrics, name: str, own: tuple[OwnDialect, ...]) -> Metrics:
+    """How metrics are read by the dialect of this name: a policy's own comes with its counters.
+
+    Raises:
+        NoDialect: there is none of this name, or it is refused.
+    """
+    if name == Dialect.CUSTOM:
+        return metrics
+    for dialect in own:
+        if dialect.name == name:
+            return metrics.model_copy(update={"dialect": name, "custom": source_of(dialect)})
+    if name not in presets():
+        mine = ", ".join(dialect.name for dialect in own) or "none"
+        raise NoDialect(
+            "DialectUnknown",
+            f"there is no metrics dialect {name}: the ModelPolicy has {mine}, built in are "
+            f"{', '.join(known(()))}, Auto and Custom",
+        )
+    preset = presets()[Dialect(name)]
+    if preset.refusal:
+        why = f"dialect {name} cannot tell versions apart: {preset.refusal}. {preset.notes[0]}"
+        raise NoDialect("DialectRefused", why)
+    return metrics if metrics.dialect == name else metrics.model_copy(update={"dialect": name})
+
+
+def source_of(source: MetricsSource) -> MetricsSource:
+    """What is asked of Prometheus alone: equal for two models that can share their queries."""
+    return MetricsSource(
+        requests=source.requests, errors=source.errors, latency=source.latency, identity=source.identity
+    )
 
 
 @lru_cache(maxsize=1024)
 def dialect_of(metrics: Metrics) -> DialectData:
-    """The counters that `spec.serving.metrics` names.
+    """The counters that metrics name, once they name any: `named` sees to that.
 
     Raises:
-        ValueError: the dialect is Custom and `custom` is missing; the CRD refuses that.
+        ValueError: they name none.
     """
-    if metrics.dialect is not Dialect.CUSTOM:
-        return presets()[metrics.dialect]
-    if metrics.custom is None:
-        raise ValueError('serving.metrics: set custom when dialect is "Custom"')
-    return DialectData(**dict(metrics.custom))
+    if metrics.custom is not None:
+        return _own(metrics.custom, "" if metrics.dialect == Dialect.CUSTOM else metrics.dialect)
+    if metrics.dialect not in presets():
+        raise ValueError(f"serving.metrics: dialect {metrics.dialect} names no counters")
+    return presets()[Dialect(metrics.dialect)]
 
 
 @lru_cache(maxsize=1024)
 def selectors_of(metrics: Metrics) -> MetricsSource:
-    """What is asked of Prometheus alone: equal for two models that can share their queries.
+    """What is asked of Prometheus for a model.
 
     Raises:
         ValueError: as `dialect_of`.
     """
-    of = dialect_of(metrics)
-    return MetricsSource(requests=of.requests, errors=of.errors, latency=of.latency, identity=of.identity)
+    return source_of(dialect_of(metrics))
 
 
 def edge_ms(source: MetricsSource, le: str) -> float:
@@ -75,3 +94,9 @@ def edge_ms(source: MetricsSource, le: str) -> float:
     if source.latency is not None and source.latency.unit is LatencyUnit.SECONDS:
         return round(edge * _MS_PER_SECOND, _EDGE_DIGITS)
     return edge
+
+
+def _own(source: MetricsSource, name: str) -> DialectData:
+    where = f"the ModelPolicy's dialect {name}" if name else "serving.metrics.custom"
+    enable: dict[Capability, str] = {"errors": f"add errors to {where}", "latency": f"add latency to {where}"}
+    return DialectData(**dict(source), enable=enable)

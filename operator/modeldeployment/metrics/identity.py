@@ -1,4 +1,4 @@
-"""Series → whose they are: by pod, by Istio's destination workload, by Envoy's upstream cluster.
+"""Series → whose they are: by pod, by Istio's destination workload, by the backend of an Envoy or ingress-nginx.
 
 A revision's Deployment and Service have its name, and its pods are called `<revision>-<hash of the ReplicaSet>-<5
 characters>`: so a pod that is gone is still told, which a look-up among living pods could not do.
@@ -29,6 +29,7 @@ LABELS: Final = {
         *ENDPOINT_LABELS,
     ),
     SeriesIdentity.CLUSTER: ("envoy_cluster_name", *ENDPOINT_LABELS),
+    SeriesIdentity.INGRESS: ("exported_namespace", "exported_service", "service", "canary", *ENDPOINT_LABELS),
 }
 """Labels that a sum keeps, by identity."""
 
@@ -55,6 +56,20 @@ def service_of_cluster(name: str) -> tuple[str, str] | None:
     if match := _SLASHED.fullmatch(name):
         return match[1], match[2]
     return None
+
+
+def service_of_ingress(labels: Labels) -> tuple[str, str]:
+    """Namespace and Service that ingress-nginx sent a request to.
+
+    Prometheus keeps the labels `namespace` and `service` as `exported_...` where the scrape has its own. A request that
+    a canary Ingress diverted has the stable Service there, and `<namespace>-<service>-<port>` in `canary`.
+    """
+    namespace = labels.get("exported_namespace") or labels.get("namespace", "")
+    service = labels.get("exported_service") or labels.get("service", "")
+    canary = labels.get("canary", "")
+    if canary in ("", "-"):
+        return namespace, service
+    return namespace, canary.removeprefix(f"{namespace}-").rpartition("-")[0]
 
 
 class Owners:
@@ -88,6 +103,8 @@ class Owners:
             case SeriesIdentity.CLUSTER:
                 service = service_of_cluster(labels.get("envoy_cluster_name", ""))
                 return self._revisions.get(service) if service else None
+            case SeriesIdentity.INGRESS:
+                return self._revisions.get(service_of_ingress(labels))
 
     def _by_name(self, namespace: str, pod: str) -> Owner | None:
         parts = pod.rsplit("-", 2)

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from modeldeployment.api.serving import MetricsSource
 from modeldeployment.decision.evidence import Delta, Interval
 from modeldeployment.metrics.counters import STUCK_AFTER, Counters, Taken
+from modeldeployment.metrics.dialects import selectors_of
 from modeldeployment.metrics.planning import Indicator
 from modeldeployment.metrics.restarts import starts_of
 from modeldeployment.metrics.snapshot import Gains, Snapshot
@@ -17,13 +19,17 @@ from modeldeployment.metrics.windows import Window
 
 
 class ModelState:
-    """What is remembered of one model between two looks. `known_from`: instant of its first snapshot (unix seconds)."""
+    """What is remembered of one model between two looks. `known_from`: instant of its first snapshot (unix seconds).
+
+    `source` is what its counters were read by, once they were: others count something else, and must begin anew.
+    """
 
     def __init__(self, known_from: float) -> None:
         self.counters = Counters(known_from)
         self.instant = known_from
         self.last_traffic: dict[str, float] = {}
         self.history_given: object = None
+        self.source: MetricsSource | None = None
         self._closed = known_from
         self._known_from = known_from
         self._control_absent = False
@@ -57,7 +63,8 @@ class ModelState:
             self._windows[key].add(instant, gains)
 
     def keep(self, model: Watched) -> None:
-        """Forgets what is no longer asked for."""
+        """Forgets what is no longer asked for, and notes what the rest was read by."""
+        self.source = selectors_of(model.metrics)
         self.counters.keep(model.revisions, model.pods)
         if self.last_traffic.keys() - set(model.revisions):
             self.last_traffic = {r: t for r, t in self.last_traffic.items() if r in model.revisions}

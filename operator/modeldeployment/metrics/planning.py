@@ -86,16 +86,16 @@ def plan(models: Sequence[Watched]) -> Plan:
     by_source: dict[MetricsSource, list[Watched]] = {}
     for model in models:
         by_source.setdefault(selectors_of(model.metrics), []).append(model)
-    own_pods = _matchers(
+    own_pods = matchers_of(
         SeriesIdentity.POD,
-        [m for s, of in by_source.items() if s.identity is not SeriesIdentity.CLUSTER for m in of],
+        [m for s, of in by_source.items() if not s.identity.of_gateway for m in of],
     )
     groups = tuple(_group(source, tuple(members), own_pods) for source, members in by_source.items())
     return Plan(groups, tuple(sorted({query for model in models for query in model.queries})))
 
 
 def _group(source: MetricsSource, models: tuple[Watched, ...], own_pods: Sequence[str]) -> Group:
-    matchers = _matchers(source.identity, models)
+    matchers = matchers_of(source.identity, models)
     labels = LABELS[source.identity]
     counters = {Indicator.REQUESTS: _sum(labels, narrow(source.requests, matchers))}
     if source.errors is not None and any(m.needs_errors for m in models):
@@ -112,7 +112,7 @@ def _scrapes(source: MetricsSource, matchers: Sequence[str], own_pods: Sequence[
     pods = f"max by ({by}) (timestamp({up}) * {up})"
     if source.identity is SeriesIdentity.POD:
         return pods
-    if source.identity is SeriesIdentity.CLUSTER:
+    if source.identity.of_gateway:
         # Any cluster's series shows that its proxy was scraped; so this one is never narrowed.
         return _times(by, source.requests)
     # A sidecar is scraped with its pod, before it has counted anything; a waypoint shows by its series only.
@@ -134,7 +134,7 @@ def _sum(labels: Sequence[str], selector: str) -> str:
 def sources(model: Watched) -> dict[str, str]:
     """Kind of rule → the query that shows a person what the trial's rules of that kind count."""
     source = selectors_of(model.metrics)
-    matchers = _matchers(
+    matchers = matchers_of(
         source.identity, [replace(model, revisions=tuple(r for r in (model.trial, model.control) if r))]
     )
     by = ("pod",) if source.identity is SeriesIdentity.POD else LABELS[source.identity][: -len(ENDPOINT_LABELS)]
@@ -163,8 +163,8 @@ def quote_regex(text: str) -> str:
     return _META.sub(lambda m: {"\\": r"\\\\", "^": r"\\^"}.get(m[0], f"[{m[0]}]"), text).replace('"', r"\"")
 
 
-def _matchers(identity: SeriesIdentity, models: Iterable[Watched]) -> tuple[str, ...]:
-    """Matchers that name every revision; none where they are too many."""
+def matchers_of(identity: SeriesIdentity, models: Iterable[Watched]) -> tuple[str, ...]:
+    """Matchers that name every revision; none where they are too many, or no label of one name has it."""
     revisions = sorted({(model.key[0], revision) for model in models for revision in model.revisions})
     if not 0 < len(revisions) <= NARROW_MAX:
         return ()
@@ -183,4 +183,6 @@ def _matchers(identity: SeriesIdentity, models: Iterable[Watched]) -> tuple[str,
             slashed = f"({namespaces})/({names})(/.*)?"
             outbound = f"outbound[|].*[|]({names})[.]({namespaces})[.].*"
             matchers = (f'envoy_cluster_name=~"{slashed}|{outbound}"',)
+        case SeriesIdentity.INGRESS:
+            matchers = ()  # which of its labels Prometheus renamed is not known
     return matchers if sum(map(len, matchers)) <= MATCHERS_MAX else ()

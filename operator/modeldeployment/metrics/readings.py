@@ -59,6 +59,16 @@ def values(answer: Answer, owners: Owners, asking: Iterable[ModelKey]) -> dict[t
     return averages
 
 
+def _beyond(parts: dict[object, float], part: object, value: float) -> float:
+    """What a series adds to those that were seen as the same part: parts of one ingress controller add up.
+
+    Its counts of a Service are in two parts where it diverted requests there first, and has it as its own now.
+    """
+    before = parts.get(part, 0.0)
+    parts[part] = max(before, value)
+    return parts[part] - before
+
+
 class _Reader:
     """Sorts series into snapshots. Buckets of one endpoint come one after another, so the last look-up is kept."""
 
@@ -76,11 +86,7 @@ class _Reader:
         """When each endpoint was scraped."""
         for labels, samples in answer.series:
             endpoint = endpoint_of(labels)
-            owner = (
-                None
-                if self._identity is SeriesIdentity.CLUSTER
-                else self._owners.of_pod(labels.get("namespace", ""), endpoint[0])
-            )
+            owner = None if self._identity.of_gateway else self._owners.of_pod(labels.get("namespace", ""), endpoint[0])
             if owner is not None and owner[0] not in self._keys:
                 owner = None
             for at, text in samples:
@@ -99,6 +105,7 @@ class _Reader:
         """What each endpoint had counted."""
         names = LABELS[self._identity]
         found: dict[tuple[str, ...], tuple[Owner, Endpoint] | None] = {}
+        parts: dict[object, float] = {}
         for labels, samples in answer.series:
             identity = tuple([labels.get(name, "") for name in names])
             if identity not in found:
@@ -126,7 +133,10 @@ class _Reader:
                     readings = snapshot.readings[revision, endpoint] = {}
                 # One edge may be spelled in two ways (800, 800.0) for minutes after an upgrade of Prometheus: the one
                 # that is written no more stands still, and so is the smaller.
-                readings[slot] = max(value, readings.get(slot, value))
+                if self._identity is not SeriesIdentity.INGRESS:
+                    readings[slot] = max(value, readings.get(slot, value))
+                else:
+                    readings[slot] = readings.get(slot, 0.0) + _beyond(parts, (identity, slot, at), value)
 
     def _whose(self, labels: Mapping[str, str]) -> tuple[Owner, Endpoint] | None:
         owner = self._owners.of(self._identity, labels)
@@ -146,7 +156,7 @@ class _Reader:
         instants = self._models.setdefault(key, {})
         snapshot = instants.get(at)
         if snapshot is None:
-            gateways = self._identity is SeriesIdentity.CLUSTER
+            gateways = self._identity.of_gateway
             scrapes = self._seen.setdefault(at, {}) if gateways else {}
             snapshot = instants[at] = Snapshot(at, self._indicators, scrapes)
         return snapshot

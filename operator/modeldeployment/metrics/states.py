@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modeldeployment.api.dialects import Capability
 from modeldeployment.api.quantities import say_duration
 from modeldeployment.api.serving import MetricsSource, SeriesIdentity
 from modeldeployment.decision.evidence import DataState
@@ -12,6 +13,11 @@ from modeldeployment.metrics.snapshot import Snapshot
 from modeldeployment.metrics.watched import Watched
 
 Told = tuple[DataState, str]
+
+_GATEWAYS = {
+    SeriesIdentity.CLUSTER: "Prometheus scrapes the Envoys and that their cluster names say <namespace>/<service>",
+    SeriesIdentity.INGRESS: "Prometheus scrapes the ingress controllers and that an Ingress names the Service",
+}
 
 
 def judge(model: Watched, state: ModelState, snapshot: Snapshot, stale_after: float) -> Told:
@@ -40,12 +46,8 @@ def _no_data(model: Watched, state: ModelState, snapshot: Snapshot, stale_after:
                 f"Prometheus finds the pods of {subject} but cannot scrape them (up is 0 for {down}): "
                 f"check that they answer on the path {model.metrics.path} of the metrics port, and network policies",
             )
-        if source.identity is SeriesIdentity.CLUSTER:
-            return (
-                DataState.NO_DATA,
-                f"{series}: check that Prometheus scrapes the Envoys and that their cluster names say "
-                "<namespace>/<service>",
-            )
+        if source.identity.of_gateway:
+            return DataState.NO_DATA, f"{series}: check that {_GATEWAYS[source.identity]}"
         if not any(pod.startswith(f"{subject}-") for pod in model.pods):
             return DataState.NO_DATA, f"{subject} has no pods yet, so there is nothing to scrape"
         return (
@@ -80,21 +82,21 @@ def _unsupported(model: Watched, state: ModelState, snapshot: Snapshot, stale_af
     lacks = _lacking(model)
     if not lacks or len(lacks) < model.needs_errors + model.needs_latency or model.queries:
         return None
-    return (
-        DataState.UNSUPPORTED,
-        f"dialect {model.metrics.dialect} has no {lacks[0]}: use one that has, such as Istio or Envoy, or remove the "
-        "objective",
-    )
+    return DataState.UNSUPPORTED, f"dialect {model.metrics.dialect} has no {lacks[0]}, or remove the objective"
 
 
 def _lacking(model: Watched) -> list[str]:
     """What some rule wants and the dialect does not have."""
     source = dialect_of(model.metrics)
-    wants = (
-        (model.needs_errors, source.has_errors, "counter of errors, so error rates cannot be told"),
-        (model.needs_latency, source.has_histogram, "latency histogram, so quantiles cannot be told"),
+    wants: tuple[tuple[bool, Capability, str], ...] = (
+        (model.needs_errors, "errors", "counter of errors, so error rates cannot be told"),
+        (model.needs_latency, "latency", "latency histogram, so quantiles cannot be told"),
     )
-    return [what for wanted, there, what in wants if wanted and not there]
+    return [
+        f"{what}: {source.remedy(capability)}"
+        for wanted, capability, what in wants
+        if wanted and not source.has(capability)
+    ]
 
 
 def _no_traffic(model: Watched, state: ModelState, snapshot: Snapshot, stale_after: float) -> Told | None:
@@ -130,6 +132,8 @@ def _series(source: MetricsSource, namespace: str, revision: str) -> str:
             labels = f"destination_workload_namespace={namespace}, destination_workload={revision}"
         case SeriesIdentity.CLUSTER:
             labels = f"envoy_cluster_name=~{namespace}/{revision}(/.*)?"
+        case SeriesIdentity.INGRESS:
+            labels = f"namespace={namespace}, service={revision}, or canary={namespace}-{revision}-<port>"
     return f"{source.requests} with {labels}"
 
 

@@ -10,6 +10,7 @@ from modeldeployment.decision.evidence import DataState, Evidence, History, Inte
 from modeldeployment.metrics import readings, replay, states
 from modeldeployment.metrics.asking import Answers, ask_all
 from modeldeployment.metrics.client import Answer, PrometheusClient
+from modeldeployment.metrics.dialects import selectors_of
 from modeldeployment.metrics.errors import PrometheusError
 from modeldeployment.metrics.identity import Owners
 from modeldeployment.metrics.model import ModelState, utc
@@ -143,8 +144,10 @@ class EvidenceStore:
 
     def _is_new(self, model: Watched) -> bool:
         state = self._states.get(model.key)
+        if state is None or state.source not in (None, selectors_of(model.metrics)):
+            return True
         # Status beyond what was seen here: another leader went on meanwhile.
-        return state is None or (model.evidence_time is not None and model.evidence_time.timestamp() > state.instant)
+        return model.evidence_time is not None and model.evidence_time.timestamp() > state.instant
 
     async def _history(
         self, models: Sequence[Watched], now: float, prometheus: PrometheusClient

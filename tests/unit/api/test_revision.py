@@ -16,6 +16,12 @@ from modeldeployment.api.modeldeployment import ModelDeploymentSpec
 from modeldeployment.api.modelrevision import ModelRevisionSpec, revision_hash, revision_name
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+SOURCE = {
+    "requests": "requests_total",
+    "errors": 'requests_total{code=~"5.."}',
+    "latency": {"buckets": "request_seconds_bucket", "unit": "Seconds"},
+    "identity": "Workload",
+}
 OWNERS = st.from_regex(r"[a-z]([-a-z0-9.]{0,61}[a-z0-9])?", fullmatch=True)
 
 
@@ -73,6 +79,20 @@ def test_a_name_begins_with_its_owner() -> None:
 def test_the_name_stays_the_same_for_ever() -> None:
     """The name of known content is pinned: if it moved, every model in every cluster would roll out anew."""
     assert revision_name("fraud", _spec()) == "fraud-264d560839"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "name"),
+    [
+        ({"dialect": "MLServer", "port": 8082}, "fraud-ce95ca56ea"),
+        ({"dialect": "Istio", "path": "/stats"}, "fraud-d1b92c893d"),
+        ({"dialect": "Custom", "custom": SOURCE}, "fraud-9f93ec5164"),
+    ],
+    ids=["MLServer", "Istio", "Custom"],
+)
+def test_the_name_stays_the_same_with_every_kind_of_dialect(metrics: dict[str, Any], name: str) -> None:
+    """As it was when dialects were an enumeration of six: a new dialect rolls nothing out."""
+    assert revision_name("fraud", _spec({"spec.metrics": metrics})) == name
 
 
 def test_the_same_content_has_the_same_name() -> None:

@@ -159,6 +159,21 @@ async def test_one_model_that_cannot_be_told_leaves_the_others_their_look() -> N
         assert sorted(key[1] for key in asked) == ["bad", "good"]
 
 
+async def test_a_dialect_that_nobody_knows_is_said_and_asks_for_nothing() -> None:
+    """The others are looked at; this one's evidence names the dialects that there are."""
+    rig = Rig()
+    rig.model("good")
+    rig.model("odd", {"spec.serving.metrics": {"dialect": "acme"}})
+    async with running(rig):
+        await until("both", lambda: rig.state("good") and rig.state("odd"))
+        asked = _fake_look(rig)
+        await rig.fleet._look([rig.entry("good"), rig.entry("odd")], datetime.now(UTC), 30.0)
+        assert [key[1] for key in asked] == ["good"]
+        evidence = rig.entry("odd").evidence
+        assert evidence.state is DataState.NO_DATA
+        assert "there is no metrics dialect acme: the ModelPolicy has none" in evidence.message
+
+
 async def test_a_look_that_fails_is_a_query_error_and_not_silence() -> None:
     """A defect in a look: every model of it says so, it is counted, and the next look comes."""
     rig = Rig()

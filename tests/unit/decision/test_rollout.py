@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from modeldeployment.api.conditions import ConditionType, find
-from modeldeployment.api.status import QUARANTINED_MAX, Cause, Verdict
+from modeldeployment.api.status import QUARANTINED_MAX, Cause, ChosenDialect, Verdict
 from modeldeployment.decision.decide import decide
 from modeldeployment.decision.evidence import DataState
 from modeldeployment.decision.view import DRAINING_MAX
@@ -196,6 +196,23 @@ def test_canary_gets_no_traffic_before_its_pods_are_scraped() -> None:
     world.data = DataState.NO_PROMETHEUS
     world.run(600)
     assert world.wanted("2") == 0 and world.state == "WaitingForMetrics"
+
+
+def test_a_proxy_cannot_show_a_canary_before_its_first_request() -> None:
+    """Where a proxy counts, the first traffic waits for no series: there would never be one."""
+    world = canary()
+    world.data = DataState.NO_PROMETHEUS
+    world.run(600)
+    assert not world.view().trial_is_seen
+    assert replace(world.view(), by_pod=False).trial_is_seen
+
+
+def test_what_auto_chose_is_in_the_status() -> None:
+    """The next leader goes on with it; without Auto there is nothing."""
+    world, chosen = canary(), ChosenDialect(name="MLServer", revision="fraud-1", message="it has series")
+    told = decide(replace(world.view(), dialect=chosen), world.memory).status
+    assert told.dialect == chosen
+    assert decide(replace(world.view(), status=told), world.memory).status.dialect is None
 
 
 def test_nothing_says_what_good_is() -> None:

@@ -48,6 +48,25 @@ def test_a_model_in_a_mesh_hears_of_its_own_pods_and_of_who_counts_it() -> None:
     }
 
 
+def test_an_ingress_controller_tells_the_backend_of_each_request() -> None:
+    """The stable Service by its name, a canary's by the label canary, whether Prometheus renamed the labels or not."""
+    stable = {"exported_namespace": "ml", "exported_service": "a-1", "service": "ingress-metrics", "canary": ""}
+    other = {**stable, "exported_service": "b-1"}
+    of_others_canary = {**other, "canary": "ml-a-1-8080"}
+    elsewhere = {**other, "canary": "ml-x-a-1-8080"}
+    series = [
+        ({**labels("nginx"), "namespace": "infra", **one}, n)
+        for one, n in ((stable, 7.0), (other, 20.0), (of_others_canary, 3.0), (elsewhere, 50.0))
+    ]
+    found = read(Dialect.INGRESS_NGINX, vector((labels("nginx"), 990.0)), vector(*series))
+    assert found.scrapes == {endpoint("nginx"): 990.0}
+    assert sorted(found.readings) == [("a-1", endpoint("nginx"))]
+    assert found.readings["a-1", endpoint("nginx")] == {Indicator.REQUESTS: 10.0}, "as stable 7, as canary 3"
+    honoured = {**labels("nginx"), "namespace": "ml", "service": "a-1", "canary": "-"}
+    kept = read(Dialect.INGRESS_NGINX, vector((labels("nginx"), 990.0)), vector((honoured, 7.0)))
+    assert kept.readings == {("a-1", endpoint("nginx")): {Indicator.REQUESTS: 7.0}}
+
+
 def test_a_gateways_scrape_is_news_for_every_model() -> None:
     """It was scraped and did not know the model's cluster: what it counts of it later is all new."""
     scrapes = vector((labels("gateway"), 990.0))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeldeployment.api.serving import Dialect, Metrics
+from modeldeployment.api.serving import Dialect, Metrics, MetricsSource
 from modeldeployment.decision.evidence import DataState, Delta
 from modeldeployment.metrics import EvidenceStore, evaluation_instant
 from unit.metrics.looking import (
@@ -210,6 +210,26 @@ async def test_envoy_clusters_are_told_by_their_service() -> None:
     closed = [summary(i) for e in await look(server, range(0, 50, 10), model) for i in e.intervals]
     proxy = "10.0.0.9:19000"
     assert [(c[3][proxy], c[4][proxy]) for c in closed] == [(3, 20), (2, 4), (3, 10)]
+
+
+async def test_other_counters_begin_anew() -> None:
+    """Another dialect (Auto chose, the policy was edited): totals of its counters are not taken for new requests."""
+    server = SimulatedPrometheus()
+    for pod, faster in ((STABLE_POD, 10), (CANARY_POD, 1)):
+        server.pod(pod).scrapes = [
+            (T0 + 10 * k - 1, {**counts(faster * k, 0), "other_total": 5000.0 + 7 * faster * k}) for k in range(60)
+        ]
+    store, other = EvidenceStore(), MetricsSource(requests="other_total", errors="other_errors_total")
+    changed = replace(TRIAL, metrics=Metrics(dialect="acme", custom=other))
+    before = [summary(i) for e in await look(server, [400, 410, 420], TRIAL, store) for i in e.intervals]
+    after = [
+        summary(i)
+        for t in (430, 440, 450)
+        for e in await look(server, [t], replace(changed, evidence_time=at(t - 10)), store)
+        for i in e.intervals
+    ]
+    assert [i[:2] for i in (before[-1], *after)] == [(410, 420), (420, 430), (430, 440), (440, 450)]
+    assert [i[4][STABLE_POD] for i in after] == [70, 70, 70], "and not 5000 more"
 
 
 async def test_a_store_that_lost_the_lead_catches_up() -> None:
