@@ -197,7 +197,8 @@ class Looks:
         pods = {p.name: p.created for p in self.prometheus.pods if p.created}
         model = replace(self.model, pods={**self.model.pods, **pods})
         async with PrometheusClient(Connection(self.prometheus.url, timeout=2)) as client:
-            return (await self.store.look([model], instant, client))[model.key]
+            (found,) = [batch async for batch in self.store.look([model], instant, client)]
+        return found[model.key]
 
     async def during(self, length: float) -> Evidence:
         """Looks at each instant for some seconds; returns the last evidence."""

@@ -47,10 +47,13 @@ class Cohorts:
             if self._looked.get(interval) != instant.timestamp():
                 yield interval, instant, max(0.0, now.timestamp() - instant.timestamp() - _settle(interval))
 
-    def looked(self, interval: float, instant: datetime) -> list[Key]:
-        """Notes that a cohort is being looked at; returns who is in it."""
-        self._looked[interval] = instant.timestamp()
+    def members(self, interval: float) -> list[Key]:
+        """Who is in a cohort."""
         return sorted(self._members[interval])
+
+    def looked(self, interval: float, instant: datetime) -> None:
+        """Notes that a cohort is being looked at."""
+        self._looked[interval] = instant.timestamp()
 
     def wait(self, now: datetime) -> float:
         """Seconds until the next instant; infinite without a cohort."""

@@ -19,7 +19,7 @@ from modeldeployment.controller.kube import ApiError, Kube, NotLeaderError
 from modeldeployment.controller.resources import MODEL_POLICIES, SECRETS
 from modeldeployment.controller.store import Store
 from modeldeployment.metrics import Connection, PrometheusClient, QueryRecord, Unauthorized, connection
-from modeldeployment.metrics.errors import BadQuery, QueryTimeout, ServerFault, Unreachable
+from modeldeployment.metrics.errors import BadQuery, QueryTimeout, ServerFault, TooLarge, Unreachable
 
 _LOG = logging.getLogger(__name__)
 POLICY = ("", "default")
@@ -35,7 +35,7 @@ OUTCOME_STANDS = 2
 """Steady intervals for which a query's outcome stands: whatever fails at every look is never forgotten in between."""
 MESSAGE_BYTES_MAX = 768
 _WORST_FIRST = (Unreachable.kind, Unauthorized.kind, ServerFault.kind, QueryTimeout.kind)
-_ANSWERED = ("ok", BadQuery.kind)
+_ANSWERED = ("ok", BadQuery.kind, TooLarge.kind)
 
 
 class Policy:

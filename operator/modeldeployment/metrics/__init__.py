@@ -8,6 +8,7 @@ from modeldeployment.metrics.errors import (
     PrometheusError,
     QueryTimeout,
     ServerFault,
+    TooLarge,
     Unauthorized,
     Unreachable,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "QueryRecord",
     "QueryTimeout",
     "ServerFault",
+    "TooLarge",
     "Unauthorized",
     "Unreachable",
     "Watched",

@@ -21,6 +21,7 @@ from modeldeployment.metrics import (
     QueryRecord,
     QueryTimeout,
     ServerFault,
+    TooLarge,
     Unauthorized,
     Unreachable,
     connection,
@@ -235,7 +236,7 @@ async def test_no_words_of_a_library_are_told_about_a_header() -> None:
     assert "SECRET" not in str(told.value)
 
 
-@pytest.mark.parametrize(("purpose", "error"), [("promql", BadQuery), ("latency", ServerFault)])
+@pytest.mark.parametrize(("purpose", "error"), [("promql", BadQuery), ("latency", TooLarge)])
 async def test_an_answer_has_a_largest_size(
     purpose: str, error: type[PrometheusError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
