@@ -47,7 +47,7 @@ def parts(identity: SeriesIdentity, count: int) -> list[str]:
 
 
 class Shards:
-    """In how many parts each query is asked for."""
+    """In how many parts each query is asked for. It never becomes fewer: what was too large may be so again."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -59,22 +59,17 @@ class Shards:
     def grow(self, query: str) -> bool:
         """Four times as many, as an answer was too large to be read; False if there cannot be more."""
         count = self.count(query)
-        self._keep(query, min(SHARDS_MAX, 4 * count))
+        self._keep(query, 4 * count)
         return count < SHARDS_MAX
 
     def learn(self, query: str, answers: Sequence[Answer]) -> None:
-        """More parts after a large answer, fewer once they are all small."""
-        count, total = self.count(query), sum(answer.size for answer in answers)
+        """More parts after a large answer: so many that each is half as large as it may be."""
         if max(answer.size for answer in answers) > SHARD_BYTES:
-            # Half full, so that a few more series do not change it.
-            wanted = 2 ** math.ceil(math.log2(2 * total / SHARD_BYTES))
-            self._keep(query, min(SHARDS_MAX, max(wanted, 2 * count)))
-        elif total < SHARD_BYTES * count / 8:
-            self._keep(query, count // 2)
+            wanted = math.ceil(2 * sum(answer.size for answer in answers) / SHARD_BYTES)
+            self._keep(query, max(2 * self.count(query), 1 << (wanted - 1).bit_length()))
 
     def _keep(self, query: str, count: int) -> None:
         self._counts.pop(query, None)
-        if count > 1:
-            self._counts[query] = count
+        self._counts[query] = min(SHARDS_MAX, count)
         if len(self._counts) > REMEMBERED_MAX:
             del self._counts[next(iter(self._counts))]
