@@ -105,6 +105,7 @@ class Fleet:
                 self.beat = time.monotonic()
                 await self._policy.refresh(self._now())
                 self._evidence.stale_after = self._policy.stale_seconds
+                self._cohorts.delay = self._policy.delay_seconds
                 self._take_marks()
                 self._start_looks()
                 await self._sleep()

@@ -65,6 +65,11 @@ class Policy:
         return seconds(self.spec.prometheus.stale_after) if self.spec else 60.0
 
     @property
+    def delay_seconds(self) -> float:
+        """By how much (s) looks are late, so that samples which take a detour are there."""
+        return seconds(self.spec.prometheus.delay) if self.spec else 0.0
+
+    @property
     def object(self) -> JSON | None:
         """The ModelPolicy itself."""
         return self._store.get(MODEL_POLICIES, POLICY)

@@ -43,6 +43,7 @@ class SimulatedPrometheus:
 
     series: query → its vector. kinds: query → an answer of another kind, and what is in it.
     held: text contained → the query is answered once this is set. most: series above which a query is refused.
+    stored: scrapes later than this are not there yet.
     """
 
     endpoints: list[Endpoint] = field(default_factory=list)
@@ -53,6 +54,7 @@ class SimulatedPrometheus:
     kinds: dict[str, tuple[str, object]] = field(default_factory=dict)
     held: dict[str, asyncio.Event] = field(default_factory=dict)
     most: float = math.inf
+    stored: float = math.inf
 
     def pod(self, pod: str, namespace: str = "ml", job: str = "pods", **more: str) -> Endpoint:
         """A new endpoint."""
@@ -107,7 +109,7 @@ class SimulatedPrometheus:
         for endpoint in self.endpoints:
             if not self._selected(query, endpoint.labels):
                 continue
-            if (scrape := endpoint.at(at)) is None:
+            if (scrape := endpoint.at(min(at, self.stored))) is None:
                 continue
             for name, value in self._samples(query, scrape):
                 labels = {**endpoint.labels, **({"le": name[1]} if isinstance(name, tuple) else {})}

@@ -56,6 +56,10 @@ async def test_a_query_is_a_form_to_the_base_path() -> None:
     assert [str(r.url) for r in sent] == ["http://p.test/base/api/v1/query", "http://p.test/base/api/v1/query_range"]
     assert instant["time"] == "1795608000.000"
     assert instant["timeout"] == "10s"
+    of_thanos = {"partial_response": "false", "dedup": "true", "max_source_resolution": "0s"}
+    of_victoria = {"nocache": "1", "latency_offset": "1ms"}
+    assert instant.items() >= (of_thanos | of_victoria).items()
+    assert sent[0].headers["cache-control"] == "no-store", "Mimir's"
     assert len(instant["query"]) == 10_000
     assert (over["start"], over["end"], over["step"]) == ("1795608000.000", "1795608000.000", "0.5")
 
@@ -138,6 +142,25 @@ async def test_a_failure_has_a_kind_and_a_sentence(
     assert len(tries) == 1
     assert [(r.purpose, r.outcome, r.series) for r in records] == [("requests", error.kind, 0)]
     assert words in records[0].message
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (422, "query processing would load too many samples into memory in query execution"),
+        (422, "the query exceeded the maximum number of series (limit: 3 series) (err-mimir-max-series-per-query)"),
+        (422, "the query exceeded the aggregated chunks size (err-mimir-max-chunks-bytes-per-query)"),
+        (500, "expanding series: exceeded series limit: limit 100 violated (got 101)"),
+        (422, "the number of matching timeseries exceeds 300000; the likely limit is -search.maxUniqueTimeseries"),
+        (422, "cannot select more than -search.maxSamplesPerQuery=1000000000 samples"),
+    ],
+)
+async def test_a_query_that_touches_too_much_is_told_apart(status: int, words: str) -> None:
+    """The limits of Prometheus, Mimir, Thanos and VictoriaMetrics: such a query may be asked in parts."""
+    body = {"status": "error", "errorType": "execution", "error": words}
+    async with client(lambda _: httpx.Response(status, json=body)) as prometheus:
+        with pytest.raises(TooLarge, match="touches too much"):
+            await prometheus.instant("up", NOW, purpose="latency")
 
 
 async def test_what_may_pass_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:

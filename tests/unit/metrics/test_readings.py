@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from modeldeployment.api.serving import Dialect, Metrics
 from modeldeployment.metrics import Watched
 from modeldeployment.metrics.answer import Answer, Labels
 from modeldeployment.metrics.identity import Endpoint, Owners
 from modeldeployment.metrics.planning import Indicator, plan
-from modeldeployment.metrics.readings import snapshots
+from modeldeployment.metrics.readings import doubled, snapshots
 from modeldeployment.metrics.snapshot import Snapshot
 
 NOW = 1000.0
@@ -54,3 +56,43 @@ async def test_a_gateways_scrape_is_news_for_every_model() -> None:
     found = await read(Dialect.ENVOY, scrapes, vector((labels("gateway", envoy_cluster_name="ml/b-1"), 7.0)))
     assert found.scrapes == {endpoint("gateway"): 990.0}
     assert not found.readings
+
+
+@pytest.mark.parametrize(
+    ("ours", "others", "said"),
+    [
+        (
+            {"prometheus_replica": "a"},
+            {"prometheus_replica": "b"},
+            "prometheus_replica=a and with prometheus_replica=b",
+        ),
+        ({"replica": "1"}, {"replica": "2"}, "replica=1 and with replica=2"),
+        ({"__replica__": "x"}, {}, "__replica__=x and with none"),
+    ],
+)
+async def test_two_copies_of_an_endpoint_are_told(ours: Labels, others: Labels, said: str) -> None:
+    """A pair of Prometheus whose samples nobody deduplicates: the model whose pod it is hears of it."""
+    pod, other = "a-1-7d9c5b8f6d-aaaaa", "b-1-7d9c5b8f6d-aaaaa"
+    scrapes = vector((labels(pod, **ours), 990.0), (labels(pod, **others), 995.0), (labels(other, **ours), 990.0))
+    found = await read(Dialect.GENERIC, scrapes, vector((labels(pod), 7.0)))
+    assert found.twice == f"{pod} with {said}"
+    error = doubled([found])
+    assert error is not None and "each request would count twice" in str(error)
+    alone = await read(Dialect.GENERIC, vector((labels(pod, **ours), 990.0)), vector((labels(pod), 7.0)))
+    assert alone.twice == ""
+
+
+async def test_two_copies_of_a_gateway_are_told_to_whom_it_counts() -> None:
+    """Its own series show it; a model that it does not count has nothing to fear."""
+    gateway = [labels("gateway", replica=replica) for replica in ("0", "1")]
+    scrapes = vector((gateway[0], 990.0), (gateway[1], 990.0))
+    for cluster, twice in (("ml/a-1", "gateway with replica=0 and with replica=1"), ("ml/b-1", "")):
+        found = await read(Dialect.ENVOY, scrapes, vector((labels("gateway", envoy_cluster_name=cluster), 7.0)))
+        assert found.twice == twice
+
+
+async def test_one_replica_after_the_other_is_no_copy() -> None:
+    """A range over a failover: each instant has one of them."""
+    pod = "a-1-7d9c5b8f6d-aaaaa"
+    series = [(labels(pod, replica=name), [(at, "990")]) for name, at in (("0", NOW - 10), ("1", NOW))]
+    assert (await read(Dialect.GENERIC, Answer("matrix", series), vector((labels(pod), 7.0)))).twice == ""
