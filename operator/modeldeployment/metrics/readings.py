@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Final
 
 from modeldeployment.api.serving import SeriesIdentity
-from modeldeployment.metrics.answer import Answer, Labels, Series
+from modeldeployment.metrics.answer import Answer, Labels, Samples, Series
 from modeldeployment.metrics.dialects import edge_ms
 from modeldeployment.metrics.errors import PrometheusError, ServerFault
 from modeldeployment.metrics.identity import LABELS, Endpoint, Owner, Owners, endpoint_of, pod_of
@@ -88,7 +88,7 @@ class _Reader:
         # waypoint's for those that it counts: each model remembers what it was given, of all pods that would be much.
         self._seen: dict[float, dict[Endpoint, float]] = {}
         self._edges: dict[str, float] = {}
-        self._replicas: dict[tuple[str, Endpoint], tuple[str, Sequence[tuple[float, str]]]] = {}
+        self._replicas: dict[tuple[str, Endpoint], tuple[str, Samples]] = {}
         self._twice: dict[Endpoint, str] = {}
 
     async def scrapes(self, answer: Answer) -> None:
@@ -116,7 +116,7 @@ class _Reader:
                 if self._identity is not SeriesIdentity.POD:
                     self._seen.setdefault(moment(at), {})[endpoint] = seen
 
-    def _is_twice(self, endpoint: Endpoint, labels: Labels, samples: Sequence[tuple[float, str]]) -> str:
+    def _is_twice(self, endpoint: Endpoint, labels: Labels, samples: Samples) -> str:
         """How an endpoint differs from itself, if another replica's samples of it are of the same instants."""
         replica = ", ".join(f"{name}={labels[name]}" for name in REPLICA_LABELS if labels.get(name))
         before, others = self._replicas.setdefault((labels.get("namespace", ""), endpoint), (replica, samples))

@@ -17,7 +17,7 @@ from modeldeployment.metrics.answer import Answer
 
 SHARDS_MAX: Final = 16
 """Parts of a query at most: a power of two, and no more than a revision's name has last characters."""
-SHARD_BYTES: Final = 8 * 1024 * 1024
+SHARD_BYTES: Final = 4 * 1024 * 1024
 """Bytes of an answer above which it is asked for in more parts the next time."""
 REMEMBERED_MAX: Final = 1000
 """Queries whose number of parts is remembered."""
