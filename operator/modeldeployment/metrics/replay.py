@@ -87,6 +87,7 @@ async def replay(
                 continue
             steps = [state.step(model, snapshot) for snapshot in past]
             made[model.key] = state, [interval for interval in steps if interval is not None]
+            await asyncio.sleep(0)
     return made
 
 
@@ -198,6 +199,7 @@ async def _fill_windows(
             for snapshot in past:
                 for revision, gains in counters.observe(snapshot, created, starts_of(model)).items():
                     states[model.key].count(model, revision, snapshot.instant, gains)
+            await asyncio.sleep(0)
 
 
 def _together(models: Sequence[Watched]) -> list[Sequence[Watched]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -24,6 +25,8 @@ REPLAYS_MAX: Final = 3
 """After so many failed replays, while other queries are answered, a model starts from now (the range is too much)."""
 HISTORIES_MAX: Final = 40
 """Trials that get their history in one look; others in the next ones."""
+IN_A_ROW: Final = 20
+"""Models whose evidence is made before others have their turn."""
 TIMEOUTS: Final = 2
 """The queries of a look have ended after so many times the timeout of one: scrapes are asked before counters."""
 PATIENCE_SHARE, PATIENCE_MAX = 0.25, 1.0
@@ -91,7 +94,9 @@ class EvidenceStore:
         for group, some in members:
             found = asking.group(group) if some else None
             seen = await readings.snapshots(replace(group, models=tuple(some)), owners, *found, [now]) if found else {}
-            for model in some:
+            for number, model in enumerate(some, start=1):
+                if number % IN_A_ROW == 0:
+                    await asyncio.sleep(0)
                 caught_up = missed.get(model.key, ())
                 error = asking.failure(group.texts(model))
                 snapshot = seen[model.key][0] if error is None else None

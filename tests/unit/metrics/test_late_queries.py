@@ -141,7 +141,7 @@ async def test_kinds_of_queries_do_not_wait_for_each_other() -> None:
 
         waiting = await hang("promql")
         waiting += await hang("past requests")
-        assert (await client.instant("up", at(0), purpose="requests")).series == []
+        assert (await client.instant("up", at(0), purpose="requests")).labels == []
         free.set()
         await asyncio.gather(*waiting)
 
@@ -149,7 +149,7 @@ async def test_kinds_of_queries_do_not_wait_for_each_other() -> None:
         hanging.clear()
         client._slow = {f"slow_{k}": None for k in range(20)}
         waiting = await hang("promql")
-        assert (await client.instant("quick", at(0), purpose="promql")).series == []
+        assert (await client.instant("quick", at(0), purpose="promql")).labels == []
         assert len(hanging) == 2
         free.set()
         await asyncio.gather(*waiting)

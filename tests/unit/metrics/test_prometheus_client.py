@@ -178,7 +178,7 @@ async def test_what_may_pass_is_tried_once_more(monkeypatch: pytest.MonkeyPatch)
     async with client(handler) as prometheus:
         for first in (httpx.ConnectError("refused"), httpx.RemoteProtocolError("closed"), httpx.Response(503)):
             answers[:] = [first, good]
-            assert (await prometheus.instant("up", NOW)).series == []
+            assert (await prometheus.instant("up", NOW)).labels == []
         answers[:] = [httpx.ConnectError("nobody listens"), httpx.ConnectError("nobody listens"), good]
         with pytest.raises(Unreachable, match="nobody listens"):
             await prometheus.instant("up", NOW)
@@ -285,5 +285,5 @@ async def test_a_large_answer_is_read_like_a_small_one(large: bool, monkeypatch:
     monkeypatch.setattr("modeldeployment.metrics.client.LARGE", 0 if large else 2**20)
     async with client(lambda _: httpx.Response(200, json={**EMPTY, "isPartial": True})) as prometheus:
         answer = await prometheus.instant("up", NOW)
-    assert (answer.kind, answer.series) == ("vector", [])
+    assert (answer.kind, answer.labels) == ("vector", [])
     assert answer.in_part.startswith("isPartial")

@@ -6,7 +6,7 @@ import pytest
 
 from modeldeployment.api.serving import Dialect, Metrics
 from modeldeployment.metrics import Watched
-from modeldeployment.metrics.answer import Answer, Labels, Series
+from modeldeployment.metrics.answer import Answer, Labels
 from modeldeployment.metrics.identity import Endpoint, Owners
 from modeldeployment.metrics.planning import Indicator, plan
 from modeldeployment.metrics.readings import doubled, snapshots
@@ -17,7 +17,7 @@ NOW = 1000.0
 
 def vector(*series: tuple[Labels, float]) -> Answer:
     """An instant vector."""
-    return Answer("vector", [(labels, [(NOW, repr(value))]) for labels, value in series])
+    return Answer("vector", [labels for labels, _ in series], [[(NOW, repr(value))] for _, value in series])
 
 
 def endpoint(pod: str) -> Endpoint:
@@ -94,5 +94,5 @@ async def test_two_copies_of_a_gateway_are_told_to_whom_it_counts() -> None:
 async def test_one_replica_after_the_other_is_no_copy() -> None:
     """A range over a failover: each instant has one of them."""
     pod = "a-1-7d9c5b8f6d-aaaaa"
-    series: list[Series] = [(labels(pod, replica=name), [(at, "990")]) for name, at in (("0", NOW - 10), ("1", NOW))]
-    assert (await read(Dialect.GENERIC, Answer("matrix", series), vector((labels(pod), 7.0)))).twice == ""
+    both = Answer("matrix", [labels(pod, replica=name) for name in "01"], [[(NOW - 10, "990")], [(NOW, "990")]])
+    assert (await read(Dialect.GENERIC, both, vector((labels(pod), 7.0)))).twice == ""

@@ -64,7 +64,7 @@ def test_parts_are_of_one_size(identity: SeriesIdentity, name: str) -> None:
 
 def answers(count: int, size: int) -> list[Answer]:
     """So many answers of so many bytes."""
-    return [Answer("vector", [], size=size)] * count
+    return [Answer("vector", [], [], size=size)] * count
 
 
 def test_the_number_of_parts_follows_the_size_of_the_answers() -> None:
