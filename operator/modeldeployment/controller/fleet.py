@@ -96,7 +96,7 @@ class Fleet:
 
     async def run(self) -> None:
         """Goes round until cancelled. Starts from what is stored, as if nothing had been known before."""
-        for known in (self._entries, self._generations, self._cohorts):
+        for known in (self._entries, self._generations, self._cohorts, self._looking):
             known.clear()
         self._unseen = set(self._store.all(MODEL_DEPLOYMENTS))
         self.mark_all()

@@ -93,3 +93,11 @@ async def test_parts_follow_the_bytes_of_an_answer(small_answers: None) -> None:
     assert asked(ours) == [8, 4, 4, 16]
     assert evidence.state is DataState.FLOWING
     assert len(evidence.intervals) == 1
+
+
+async def test_what_is_too_large_in_all_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No number of parts makes the whole smaller: it is refused before it fills the memory."""
+    monkeypatch.setattr("modeldeployment.metrics.asking.TOTAL_MAX", 20_000)
+    first, second = await look(server(), [0, 10], MODEL, EvidenceStore())
+    assert first.state is second.state is DataState.QUERY_ERROR
+    assert "all that Prometheus answers is larger than" in second.message

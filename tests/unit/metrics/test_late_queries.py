@@ -18,12 +18,6 @@ OTHER_POD = "other-a-7d9c5b8f6d-ccccc"
 PLAIN = replace(MODEL, key=OTHER, revisions=("other-a",), serving="other-a", pods={OTHER_POD: at(-9999)})
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits long for what does not come."""
-    monkeypatch.setattr("modeldeployment.metrics.store.PATIENCE_MAX", 0.02)
-
-
 def server() -> SimulatedPrometheus:
     """Two models that are scraped every 10 s."""
     found = SimulatedPrometheus()
