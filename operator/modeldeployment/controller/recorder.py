@@ -21,19 +21,6 @@ SERIES_FOR = timedelta(minutes=10)
 QUEUE_MAX = 1_000
 NOTE_BYTES_MAX = 1_024
 """The API server's limit."""
-WARNINGS = frozenset(
-    {
-        "RolledBack",
-        "Aborted",
-        "ProgressDeadlineExceeded",
-        "Inconclusive",
-        "RolledBackInconclusive",
-        "StableUnavailable",
-        "CanaryUnavailable",
-        "ChildRestored",
-    }
-)
-"""Effects of decisions that are told as warnings."""
 
 
 @dataclass(slots=True)
