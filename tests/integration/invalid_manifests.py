@@ -464,6 +464,8 @@ POLICY: Final = (
     _policy("URL with port 70000", {_URL: "http://prometheus:70000"}, "a port from 1 to 65535"),
     _policy("timeout too long", {"spec.prometheus.timeout": "5m"}, "must be from 1s to 2m"),
     _policy("staleAfter too short", {"spec.prometheus.staleAfter": "1s"}, "must be from 2s to 10m"),
+    _policy("delay too long", {"spec.prometheus.delay": "2m"}, "must be from 0s to 1m"),
+    _policy("delay without a unit", {"spec.prometheus.delay": "5"}, _A_DURATION),
     _policy("staleAfter without a unit", {"spec.prometheus.staleAfter": "60"}, _A_DURATION),
     _policy("interval in steady state too long", {"spec.steadyInterval": "10m"}, "must be from 1s to 5m"),
     _policy("Secret without a namespace", {"spec.prometheus.secretRef.namespace": ABSENT}, "Required value"),

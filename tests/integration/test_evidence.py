@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-import threading
 import time
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from lab.binaries import binary
-from lab.process import Child, wait_until
+from integration.counted import SCRAPE, Pod, Prometheus
 from modeldeployment.api.serving import Dialect, Metrics, MetricsSource, OwnDialect, SeriesIdentity
 from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interval
 from modeldeployment.metrics import (
@@ -34,7 +27,6 @@ from modeldeployment.metrics import (
 from modeldeployment.metrics.auto import queries
 from modeldeployment.metrics.planning import plan
 
-SCRAPE = 0.3
 INTERVAL = 1.0
 SETTLE = 0.5
 SEEN = INTERVAL + SCRAPE + SETTLE + 0.2
@@ -42,137 +34,6 @@ SEEN = INTERVAL + SCRAPE + SETTLE + 0.2
 STALE_AFTER = 3.5
 KEY = ("ml", "fraud")
 STABLE, CANARY = "fraud-stable", "fraud-canary"
-EDGES = (100.0, 800.0)
-
-
-@dataclass
-class Pod:
-    """A model server that knows the truth. Its metrics appear with the first request, as labelled counters do."""
-
-    name: str
-    created: datetime | None = None
-    refuses: bool = False
-
-    def __post_init__(self) -> None:
-        self.counts: dict[str, int] = {}
-        self.scraped: dict[str, int] = {}
-        self.scrapes = 0
-        self.lives: list[dict[str, int]] = []
-        self._lock = threading.Lock()
-        pod = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                with pod._lock:
-                    body, refuses = pod.exposition(), pod.refuses
-                    if not refuses:
-                        pod.scraped, pod.scrapes = dict(pod.counts), pod.scrapes + 1
-                self.send_response(503 if refuses else 200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.end_headers()
-                self.wfile.write(b"" if refuses else body.encode())
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-
-    def serve(self, requests: int, errors: int = 0, slow: int = 0) -> None:
-        """Requests answered; `slow` of them between the edges."""
-        with self._lock:
-            code_200, code_500 = requests - errors, errors
-            for name, more in (
-                ('inference_requests_total{code="200"}', code_200),
-                ('inference_requests_total{code="500"}', code_500),
-                ("inference_errors_total", errors),
-            ):
-                if more:
-                    self.counts[name] = self.counts.get(name, 0) + more
-            for le, more in (("100", requests - slow), ("800", requests), ("+Inf", requests)):
-                name = f'inference_latency_ms_bucket{{le="{le}"}}'
-                self.counts[name] = self.counts.get(name, 0) + more
-
-    def begin(self) -> None:
-        """It is created, and answers from now on."""
-        self.created, self.refuses = datetime.now(UTC), False
-
-    def restart(self) -> None:
-        """The process ends and another begins: counters start anew."""
-        with self._lock:
-            self.lives.append(self.scraped)
-            self.counts, self.scraped = {}, {}
-
-    def exposition(self) -> str:
-        """The metrics as Prometheus reads them."""
-        return "".join(f"{name} {value}\n" for name, value in self.counts.items())
-
-    def truth(self) -> Delta:
-        """What it answered in all its lives, up to the last scrape of each."""
-        total: dict[str, int] = {}
-        for life in (*self.lives, self.scraped):
-            for name, value in life.items():
-                total[name] = total.get(name, 0) + value
-        requests = sum(v for n, v in total.items() if n.startswith("inference_requests"))
-        bucket = {e: total.get(f'inference_latency_ms_bucket{{le="{e:g}"}}', 0) for e in EDGES}
-        return Delta(
-            requests,
-            total.get("inference_errors_total", 0),
-            bucket if requests else {},
-            total.get('inference_latency_ms_bucket{le="+Inf"}', 0),
-        )
-
-    def close(self) -> None:
-        """Ends the server."""
-        self._server.shutdown()
-        self._server.server_close()
-
-
-class Prometheus:
-    """A Prometheus of its own with static targets, so that tests can run side by side."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.host = f"127.0.0.1:{free.getsockname()[1]}"
-        self.url, self.folder = f"http://{self.host}", folder
-        self.pods: list[Pod] = []
-        flags = [
-            f"--config.file={folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address={self.host}",
-            "--log.level=warn",
-        ]
-        self.child = Child("prometheus", [binary("prometheus"), *flags], folder / "prometheus.log")
-
-    def start(self, *pods: Pod) -> None:
-        """Starts it, and waits until it answers. New targets would come with a delay of 5 s, so all are known now."""
-        self.pods += pods
-        self._write()
-        self.child.start()
-        wait_until("prometheus", self._ready, 60, self.child)
-        wait_until("first scrapes", lambda: all(p.scrapes or p.refuses for p in self.pods), 30, self.child)
-
-    def value(self, query: str, at: datetime) -> float:
-        """The single value of an instant query; 0 without any."""
-        form = f"query={urllib.request.quote(query)}&time={at.timestamp()}"  # type: ignore[attr-defined]
-        with urllib.request.urlopen(f"{self.url}/api/v1/query?{form}", timeout=10) as answer:
-            result = json.loads(answer.read())["data"]["result"]
-        return float(result[0]["value"][1]) if result else 0.0
-
-    def _write(self) -> None:
-        targets = [{"targets": [p.address], "labels": {"namespace": "ml", "pod": p.name}} for p in self.pods]
-        scrape = {"scrape_interval": f"{SCRAPE * 1000:g}ms", "scrape_timeout": f"{SCRAPE * 1000:g}ms"}
-        config = {"global": scrape, "scrape_configs": [{"job_name": "pods", "static_configs": targets}]}
-        (self.folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-
-    def _ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
 
 
 @pytest.fixture
@@ -206,7 +67,8 @@ class Looks:
         pods = {p.name: p.created for p in self.prometheus.pods if p.created}
         model = replace(self.model, pods={**self.model.pods, **pods})
         async with PrometheusClient(Connection(self.prometheus.url, timeout=2)) as client:
-            return (await self.store.look([model], instant, client))[model.key]
+            (found,) = [batch async for batch in self.store.look([model], instant, client)]
+        return found[model.key]
 
     async def during(self, length: float) -> Evidence:
         """Looks at each instant for some seconds; returns the last evidence."""
@@ -377,7 +239,9 @@ async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus
         both = MetricsSource(requests='{__name__=~"up|scrape_samples_scraped"}', identity=identity)
         every.append(replace(models[0], metrics=Metrics(dialect=Dialect.CUSTOM, custom=both)))
     async with PrometheusClient(Connection(prometheus.url)) as client:
-        for query in plan([replace(m, needs_latency=True) for m in every]).queries():
+        asked = plan([replace(m, needs_latency=True) for m in every])
+        parts = [part for group in asked.groups for split in group.parts.values() for part in split(4)]
+        for query in (*asked.queries(), *parts):
             await client.instant(query, datetime.now(UTC))  # raises if Prometheus cannot parse it
         own = (OwnDialect(name="mine", requests='{__name__=~"inference_(requests|errors)_total"}'),)
         for query in queries(models[:5], own).values():

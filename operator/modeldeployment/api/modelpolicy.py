@@ -92,6 +92,12 @@ class Prometheus(Model):
         description="Samples older than this are stale: they neither promote nor roll back.",
         json_schema_extra=between("2s", "10m"),
     )
+    delay: Duration = Field(
+        default="0s",
+        description="How long a sample may take from the scrape until queries find it, as by remote write or Thanos: "
+        "evidence is read that much later, so that a later leader finds the same.",
+        json_schema_extra=between("0s", "1m"),
+    )
 
 
 class ModelPolicySpec(Model):

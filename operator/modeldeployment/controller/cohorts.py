@@ -15,9 +15,14 @@ SETTLE_SHARE, SETTLE_MAX = 0.1, 1.0
 
 
 class Cohorts:
-    """Interval (s) → models, kept so that nobody has to go through all of them."""
+    """Interval (s) → models, kept so that nobody has to go through all of them.
+
+    Attributes:
+        delay: by how much (s) every look is later still: samples may take a detour.
+    """
 
     def __init__(self) -> None:
+        self.delay = 0.0
         self._intervals: dict[Key, float] = {}
         self._members: dict[float, set[Key]] = defaultdict(set)
         self._looked: dict[float, float] = {}
@@ -43,24 +48,26 @@ class Cohorts:
         for gone in self._looked.keys() - self._members.keys():
             del self._looked[gone]
         for interval in self._members:
-            instant = evaluation_instant(now, interval, settle=_settle(interval))
+            instant = evaluation_instant(now, interval, settle=self._settle(interval))
             if self._looked.get(interval) != instant.timestamp():
-                yield interval, instant, max(0.0, now.timestamp() - instant.timestamp() - _settle(interval))
+                yield interval, instant, max(0.0, now.timestamp() - instant.timestamp() - self._settle(interval))
 
-    def looked(self, interval: float, instant: datetime) -> list[Key]:
-        """Notes that a cohort is being looked at; returns who is in it."""
-        self._looked[interval] = instant.timestamp()
+    def members(self, interval: float) -> list[Key]:
+        """Who is in a cohort."""
         return sorted(self._members[interval])
+
+    def looked(self, interval: float, instant: datetime) -> None:
+        """Notes that a cohort is being looked at."""
+        self._looked[interval] = instant.timestamp()
 
     def wait(self, now: datetime) -> float:
         """Seconds until the next instant; infinite without a cohort."""
         moment = now.timestamp()
         waits = (
-            (math.floor((moment - _settle(interval)) / interval) + 1) * interval + _settle(interval) - moment
+            (math.floor((moment - self._settle(interval)) / interval) + 1) * interval + self._settle(interval) - moment
             for interval in self._looked
         )
         return min(waits, default=math.inf)
 
-
-def _settle(interval: float) -> float:
-    return min(SETTLE_MAX, SETTLE_SHARE * interval)
+    def _settle(self, interval: float) -> float:
+        return self.delay + min(SETTLE_MAX, SETTLE_SHARE * interval)

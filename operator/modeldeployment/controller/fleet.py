@@ -1,8 +1,8 @@
 """The fleet: at its own pace, it looks at all models that are due, decides, writes, applies.
 
 Watches only mark a model; nothing is done in reaction to an event but being looked at soon. Models with the same
-interval are one cohort: one set of queries for all of them. Each cohort is a task of its own, so that a slow
-Prometheus delays nobody's weights and nobody else's look.
+interval are one cohort: one set of queries for all of them. Each look is a task of its own, and who has his evidence is
+free for the next one, so that a slow query delays nobody's weights and nobody else's look.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -73,8 +73,8 @@ class Fleet:
         self._entries: dict[Key, Entry] = {}
         self._dirty: set[Key] = set()
         self._wake = asyncio.Event()
-        self._looking: dict[float, asyncio.Task[None]] = {}
-        self._deciding: set[asyncio.Task[None]] = set()
+        self._looking: set[Key] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._conflicts: dict[Key, str] = {}
         self._generations: dict[Key, int] = {}
         self._claims_changed = False
@@ -97,7 +97,7 @@ class Fleet:
 
     async def run(self) -> None:
         """Goes round until cancelled. Starts from what is stored, as if nothing had been known before."""
-        for known in (self._entries, self._generations, self._cohorts):
+        for known in (self._entries, self._generations, self._cohorts, self._looking):
             known.clear()
         self._unseen = set(self._store.all(MODEL_DEPLOYMENTS))
         self.mark_all()
@@ -106,13 +106,14 @@ class Fleet:
                 self.beat = time.monotonic()
                 await self._policy.refresh(self._now())
                 self._evidence.stale_after = self._policy.stale_seconds
+                self._cohorts.delay = self._policy.delay_seconds
                 self._take_marks()
                 self._start_looks()
                 self._dialects.start(self._now())
                 await self._sleep()
         finally:
             self._dialects.cancel()
-            for task in (*self._looking.values(), *self._deciding):
+            for task in self._tasks:
                 task.cancel()
 
     def _take_marks(self) -> None:
@@ -180,18 +181,19 @@ class Fleet:
         self._telemetry.models.set(len(self._entries))
 
     def _start_looks(self) -> None:
-        """Starts the look of every cohort that is due and not already being looked at."""
-        self._looking = {name: task for name, task in self._looking.items() if not task.done()}
+        """Starts the look of every cohort that is due, at those of it that no earlier look is still waiting for."""
         if self._steady != self._policy.steady_seconds:
             self._steady = self._policy.steady_seconds
             for key in self._entries:
                 self._assign(key)
         for interval, instant, late in list(self._cohorts.due(self._now())):
-            if interval in self._looking:
+            entries = [self._entries[key] for key in self._cohorts.members(interval) if key not in self._looking]
+            if not entries:
                 continue
+            self._cohorts.looked(interval, instant)
             self._telemetry.tick_late_seconds.observe(late)
-            entries = [self._entries[key] for key in self._cohorts.looked(interval, instant)]
-            self._looking[interval] = asyncio.create_task(self._look(entries, instant, interval))
+            self._looking.update(entry.key for entry in entries)
+            self._spawn(self._look(entries, instant, interval))
 
     async def _sleep(self) -> None:
         """Until the next instant, the next retry, a mark, or a second."""
@@ -209,28 +211,36 @@ class Fleet:
 
     async def _look(self, entries: list[Entry], instant: datetime, interval: float) -> None:
         """One look at a cohort: the evidence of all, then each model for itself, beside the next look."""
-        began = time.perf_counter()
+        began, measured, left = time.perf_counter(), 0, {entry.key: entry for entry in entries}
         steady, prometheus, found = self._policy.steady_seconds, self._policy.prometheus, dict[Key, Evidence]()
+        decided: list[asyncio.Task[None]] = []
         try:
             watched, found = self._watched(entries, steady, instant)
             if prometheus is not None:
-                found |= await self._evidence.look(watched, instant, prometheus)
+                async for seen in self._evidence.look(watched, instant, prometheus):
+                    measured += sum(evidence.state.measured for evidence in seen.values())
+                    decided.append(self._conclude([left.pop(key) for key in seen], seen))
         except Exception as error:
             _LOG.exception("look failed", extra={"interval": interval})
             self._telemetry.errors.labels("look").inc()
             nothing = Evidence(DataState.QUERY_ERROR, f"the look failed: {type(error).__name__}: {error}", instant)
-            found = {entry.key: nothing for entry in entries}
+            found = dict.fromkeys(left, nothing)
         finally:
-            self._unseen.difference_update(entry.key for entry in entries)
+            self._looking.difference_update(left)
+        await asyncio.wait([*decided, self._conclude([*left.values()], found)])
+        self._telemetry.looked("steady" if interval == steady else "trial", measured, time.perf_counter() - began)
+
+    def _conclude(self, entries: list[Entry], found: Mapping[Key, Evidence]) -> asyncio.Task[None]:
+        """Hands their evidence to models whose look is over: the next one waits neither for others nor for writes."""
         for entry in entries:
             evidence = found.get(entry.key)
             if evidence is not None:
                 entry.unused = (*entry.unused, *evidence.intervals)
                 entry.history = evidence.history or entry.history
                 entry.evidence = replace(evidence, intervals=(), history=None)
-        measured = sum(evidence.state.measured for evidence in found.values())
-        # The next look does not wait for this one's writes.
-        self._spawn(self._conclude(entries, "steady" if interval == steady else "trial", measured, began))
+            self._looking.discard(entry.key)
+            self._unseen.discard(entry.key)
+        return self._spawn(self._decide_all(entries))
 
     def _watched(
         self, entries: list[Entry], steady: float, instant: datetime
@@ -250,18 +260,14 @@ class Fleet:
                 self._failed(entry, "defect", error)
         return watched, told
 
-    async def _conclude(self, entries: list[Entry], cohort: str, measured: int, began: float) -> None:
-        """The decisions after a look, and how long all of it took."""
-        await self._decide_all(entries)
-        self._telemetry.looked(cohort, measured, time.perf_counter() - began)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
-        self._deciding.add(task)
+        self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._deciding.discard(task)
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self._telemetry.errors.labels("defect").inc()
             _LOG.error("a task of the fleet ended", exc_info=error)

@@ -21,7 +21,7 @@ from modeldeployment.controller.kube import ApiError, Kube, NotLeaderError
 from modeldeployment.controller.resources import MODEL_POLICIES, SECRETS
 from modeldeployment.controller.store import Store
 from modeldeployment.metrics import Connection, PrometheusClient, QueryRecord, Unauthorized, connection
-from modeldeployment.metrics.errors import BadQuery, QueryTimeout, ServerFault, Unreachable
+from modeldeployment.metrics.errors import BadQuery, QueryTimeout, ServerFault, TooLarge, Unreachable
 
 _LOG = logging.getLogger(__name__)
 POLICY = ("", "default")
@@ -37,7 +37,7 @@ OUTCOME_STANDS = 2
 """Steady intervals for which a query's outcome stands: whatever fails at every look is never forgotten in between."""
 MESSAGE_BYTES_MAX = 768
 _WORST_FIRST = (Unreachable.kind, Unauthorized.kind, ServerFault.kind, QueryTimeout.kind)
-_ANSWERED = ("ok", BadQuery.kind)
+_ANSWERED = ("ok", BadQuery.kind, TooLarge.kind)
 
 
 class Policy:
@@ -80,6 +80,11 @@ class Policy:
     def trouble(self) -> str:
         """Why there is no Prometheus to ask, if so."""
         return self.problem if self.prometheus is None else ""
+
+    @property
+    def delay_seconds(self) -> float:
+        """By how much (s) looks are late, so that samples which take a detour are there."""
+        return seconds(self.spec.prometheus.delay) if self.spec else 0.0
 
     @property
     def object(self) -> JSON | None:

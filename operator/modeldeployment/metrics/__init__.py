@@ -9,6 +9,7 @@ from modeldeployment.metrics.errors import (
     PrometheusError,
     QueryTimeout,
     ServerFault,
+    TooLarge,
     Unauthorized,
     Unreachable,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "QueryRecord",
     "QueryTimeout",
     "ServerFault",
+    "TooLarge",
     "Unauthorized",
     "Unreachable",
     "Watched",

@@ -2,27 +2,33 @@
 
 Queries go as forms by POST, so that their length is not an address' limit. A query that failed for a reason that
 may pass (no connection, 502 to 504) is tried once more within its deadline; one that was refused is not.
+
+Connections are shared out in lanes, so that no kind of query waits behind another: what is counted now, PromQL that
+anybody may write, PromQL that was slow the last time, and the past.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time as clock
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import httpx
 
+from modeldeployment.metrics.answer import Answer, read
 from modeldeployment.metrics.connecting import Connection, check, context
 from modeldeployment.metrics.errors import (
     BadQuery,
     PrometheusError,
     QueryTimeout,
     ServerFault,
+    TooLarge,
     Unauthorized,
     Unreachable,
 )
@@ -30,17 +36,38 @@ from modeldeployment.metrics.errors import (
 TRIES: Final = 2
 RETRY_PAUSE: Final = 0.2
 """Seconds before a query is tried again."""
-CONNECTIONS_MAX: Final = 8
+LANES: Final = {"counters": 6, "promql": 4, "slow": 2, "past": 2}
+"""Queries of each kind that are under way at once."""
+SLOW: Final = 2.0
+"""Seconds above which a PromQL objective has to wait for others like it the next time."""
+SLOW_MAX: Final = 1000
+"""Texts that are remembered as slow."""
 CONNECT_TIMEOUT: Final = 5.0
+PARAMETERS: Final = {
+    # Thanos: half an answer would look like pods that do not count, two replicas like twice the requests, and what was
+    # sampled down is exact no more.
+    "partial_response": "false",
+    "dedup": "true",
+    "max_source_resolution": "0s",
+    # VictoriaMetrics: an instant means that instant, and neither 30 s before nor what a cache made of it.
+    "nocache": "1",
+    "latency_offset": "1ms",
+}
+"""Sent with every query; who does not know one of them takes no notice of it."""
 
 ANSWER_MAX: Final = 64 * 1024 * 1024
 """Bytes of an answer that are read."""
 PROMQL_MAX: Final = 4 * 1024 * 1024
 """The same of a PromQL objective, which anybody may write: a value for each of 10,000 pods fits."""
-LARGE: Final = 1024 * 1024
-"""Bytes above which an answer is parsed in a thread, so that less of the rest stands still meanwhile."""
+LARGE: Final = 256 * 1024
+"""Bytes above which an answer is read in a thread, so that the rest goes on meanwhile."""
 
-Labels = Mapping[str, str]
+_TOO_MUCH: Final = re.compile(
+    "too many samples|err-mimir-max-[a-z-]*per-query|exceeded (series|chunks|bytes) limit"
+    "|-search[.]max(UniqueTimeseries|SamplesPerQuery|MemoryPerQuery)"
+)
+"""By these words Prometheus, Mimir, Thanos and VictoriaMetrics say that a query touches too much at once."""
+
 Observer = Callable[["QueryRecord"], None]
 
 
@@ -63,26 +90,6 @@ class QueryRecord:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a query returned.
-
-    Attributes:
-        kind: vector, matrix, scalar or string.
-        series: (labels, samples); a sample is (unix seconds, value as text). A scalar is one series without labels.
-        warnings: what Prometheus had to say beside it.
-    """
-
-    kind: str
-    series: list[tuple[Labels, list[tuple[float, str]]]]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def in_part(self) -> str:
-        """The warning that says some store did not answer; "" if none. Remarks on PromQL itself are not meant."""
-        return next((w for w in self.warnings if not w.startswith(("PromQL warning", "PromQL info"))), "")
-
-
 class PrometheusClient:
     """A pooled client of one Prometheus. Close it, or use it as a context manager."""
 
@@ -102,8 +109,10 @@ class PrometheusClient:
         self.connection = to
         self._observer = observer
         # Waiting for a free connection must not count against a query's deadline.
-        self._free = asyncio.Semaphore(CONNECTIONS_MAX)
-        headers = {"Accept": "application/json"}
+        self._lanes = {name: asyncio.Semaphore(count) for name, count in LANES.items()}
+        self._slow: dict[str, None] = {}
+        # Mimir, Cortex and Thanos keep answers of their query frontends: what was late would be missing in them.
+        headers = {"Accept": "application/json", "Cache-Control": "no-store"}
         if to.token:
             headers["Authorization"] = f"Bearer {to.token}"
         if to.tenant_header and to.tenant:
@@ -114,7 +123,7 @@ class PrometheusClient:
             auth=httpx.BasicAuth(to.username, to.password) if to.username and not to.token else None,
             verify=context(to.ca) if to.ca else True,
             timeout=httpx.Timeout(to.timeout, connect=min(to.timeout, CONNECT_TIMEOUT)),
-            limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
+            limits=httpx.Limits(max_connections=sum(LANES.values()), max_keepalive_connections=LANES["counters"]),
             transport=transport,
         )
 
@@ -148,18 +157,20 @@ class PrometheusClient:
         await self.aclose()
 
     async def _ask(self, path: str, form: dict[str, str], purpose: str) -> Answer:
-        async with self._free:
+        lane = "past" if purpose.startswith("past") else purpose if purpose == "promql" else "counters"
+        if lane == "promql" and form["query"] in self._slow:
+            lane = "slow"
+        async with self._lanes[lane]:
             return await self._timed(path, form, purpose)
 
     async def _timed(self, path: str, form: dict[str, str], purpose: str) -> Answer:
         began, outcome, series, message = clock.monotonic(), "cancelled", 0, ""
         timeout = self.connection.timeout
-        # partial_response is Thanos': half an answer would look like pods that do not count.
-        form |= {"timeout": f"{timeout:g}s", "partial_response": "false"}
+        form |= {"timeout": f"{timeout:g}s", **PARAMETERS}
         try:
             async with asyncio.timeout(timeout):
                 answer = await self._try(path, form, purpose)
-            outcome, series = "ok", len(answer.series)
+            outcome, series = "ok", len(answer.labels)
             return answer
         except TimeoutError:
             outcome, message = (
@@ -171,8 +182,19 @@ class PrometheusClient:
             outcome, message = error.kind, str(error)
             raise
         finally:
+            took = clock.monotonic() - began
+            if purpose == "promql":
+                self._remember(form["query"], took)
             if self._observer is not None:
-                self._observer(QueryRecord(purpose, outcome, clock.monotonic() - began, series, message))
+                self._observer(QueryRecord(purpose, outcome, took, series, message))
+
+    def _remember(self, query: str, took: float) -> None:
+        """Whose queries are slow waits behind others that are."""
+        self._slow.pop(query, None)
+        if took > SLOW:
+            self._slow[query] = None
+        if len(self._slow) > SLOW_MAX:
+            del self._slow[next(iter(self._slow))]
 
     async def _try(self, path: str, form: dict[str, str], purpose: str) -> Answer:
         for left in reversed(range(TRIES)):
@@ -202,7 +224,7 @@ class PrometheusClient:
 
     async def _send(self, path: str, form: dict[str, str], purpose: str) -> httpx.Response:
         """The response, read whole unless it is larger than anything that was meant to be asked."""
-        most, fault = (PROMQL_MAX, BadQuery) if purpose == "promql" else (ANSWER_MAX, ServerFault)
+        most, fault = (PROMQL_MAX, BadQuery) if purpose == "promql" else (ANSWER_MAX, TooLarge)
         body = bytearray()
         async with self._http.stream("POST", path, data=form) as response:
             async for chunk in response.aiter_bytes():
@@ -227,7 +249,7 @@ class PrometheusClient:
             raise self._fault(response)
         large = len(response.content) > LARGE
         try:
-            return await asyncio.to_thread(_parse, response.content) if large else _parse(response.content)
+            return await asyncio.to_thread(read, response.content) if large else read(response.content)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             raise ServerFault(
                 f"{self.connection.url} answered, but not as Prometheus does: check that the ModelPolicy's url is "
@@ -245,34 +267,13 @@ class PrometheusClient:
             )
         if kind in ("timeout", "canceled"):
             return QueryTimeout(f"Prometheus at {url} gave the query up: {words}")
+        if _TOO_MUCH.search(words):
+            return TooLarge(f"Prometheus at {url} refuses the query, as it touches too much: {words}")
         if status in (400, 422) and kind:
             return BadQuery(f"Prometheus refuses the query: {words}")
         if status == 404:
             return ServerFault(f"{url} has no Prometheus API (HTTP 404): check the path in the ModelPolicy's url")
         return ServerFault(f"Prometheus at {url} answered HTTP {status}: {words or response.reason_phrase}")
-
-
-def _parse(content: bytes) -> Answer:
-    body = json.loads(content)
-    data = body["data"]
-    warnings = list(body.get("warnings") or ())
-    if body.get("isPartial"):  # VictoriaMetrics
-        warnings.append("isPartial, as some of its stores did not answer")
-    return Answer(data["resultType"], _series(data), tuple(warnings))
-
-
-def _series(data: Any) -> list[tuple[Labels, list[tuple[float, str]]]]:
-    result = data["result"]
-    match data["resultType"]:
-        case "vector":
-            # A native histogram has no "value": no selector of ours is meant to find one, so it is left out.
-            return [(s["metric"], [s["value"]]) for s in result if "value" in s]
-        case "matrix":
-            return [(s["metric"], s["values"]) for s in result if "values" in s]
-        case "scalar" | "string":
-            return [({}, [(result[0], result[1])])]
-        case other:
-            raise ValueError(f"no result type of Prometheus: {other}")
 
 
 def _own_words(response: httpx.Response) -> tuple[str, str]:

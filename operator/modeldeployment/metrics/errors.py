@@ -5,6 +5,7 @@ PrometheusError
 ├── Unreachable    refused     no connection: address, DNS, TLS, or nobody listens
 ├── Unauthorized   auth        Prometheus, or a proxy before it, wants other credentials
 ├── BadQuery       bad_query   Prometheus refuses the query itself; its own words are in the message
+├── TooLarge       too_large   the answer, or what it is made of, is more than one query may ask for
 └── ServerFault    server      everything else: 5xx, an answer in part, one that is not Prometheus' at all
 """
 
@@ -41,6 +42,12 @@ class BadQuery(PrometheusError):
     """The query itself is refused."""
 
     kind = "bad_query"
+
+
+class TooLarge(PrometheusError):
+    """One query asks for too much: it may be asked in parts."""
+
+    kind = "too_large"
 
 
 class ServerFault(PrometheusError):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from modeldeployment.api.serving import SeriesIdentity
-from modeldeployment.metrics.client import Labels
+from modeldeployment.metrics.answer import Labels
 from modeldeployment.metrics.watched import ModelKey, Watched
 
 Endpoint = tuple[str, str, str]

@@ -1,14 +1,15 @@
 """Which queries to send for a cohort of models: their number depends on the dialects in use, never on the models.
 
 For each dialect at most three (requests, errors, buckets), one that tells when what was scraped, and one for each
-distinct text of a PromQL objective. Sums over label children, of the counters themselves: no increase(), no rate(),
-which extrapolate and lose a series' first increments.
+distinct text of a PromQL objective; an answer that would be too large is asked for in parts (sharding.py). Sums over
+label children, of the counters themselves: no increase(), no rate(), which extrapolate and lose a series' first
+increments.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -17,12 +18,18 @@ from modeldeployment.api.serving import MetricsSource, SeriesIdentity
 from modeldeployment.decision.rules import RuleKind
 from modeldeployment.metrics.dialects import selectors_of
 from modeldeployment.metrics.identity import ENDPOINT_LABELS, LABELS
+from modeldeployment.metrics.sharding import parts
 from modeldeployment.metrics.watched import Watched
 
 NARROW_MAX: Final = 50
 """Up to so many revisions a query names them; for more it is cheaper to take all and throw away."""
 MATCHERS_MAX: Final = 4096
 """Characters of matchers in a query."""
+REPLICA_LABELS: Final = ("prometheus_replica", "replica", "__replica__")
+"""By these a pair of Prometheus tells its members apart: an endpoint with two values of one would count twice."""
+
+Parts = Callable[[int], tuple[str, ...]]
+"""Number of parts → the texts that ask for them."""
 
 _META = re.compile(r"[.+*?()|\[\]{}^$\\]")
 
@@ -44,12 +51,14 @@ class Group:
         models: who is asked for.
         scrapes: endpoint → when it was scraped last (unix seconds), 0 while its last scrape failed.
         counters: one query for each indicator.
+        parts: text → how it is asked for in parts.
     """
 
     source: MetricsSource
     models: tuple[Watched, ...]
     scrapes: str
     counters: dict[Indicator, str]
+    parts: Mapping[str, Parts]
 
     def needs(self, model: Watched) -> frozenset[Indicator]:
         """What a model of this group cannot do without."""
@@ -59,6 +68,10 @@ class Group:
         if model.needs_latency:
             wanted.add(Indicator.LATENCY)
         return frozenset(wanted & self.counters.keys())
+
+    def texts(self, model: Watched) -> tuple[str, ...]:
+        """The queries without which nothing can be said of a model's counters."""
+        return (self.scrapes, *(self.counters[i] for i in sorted(self.needs(model))))
 
 
 @dataclass(frozen=True)
@@ -95,26 +108,37 @@ def plan(models: Sequence[Watched]) -> Plan:
 
 
 def _group(source: MetricsSource, models: tuple[Watched, ...], own_pods: Sequence[str]) -> Group:
-    matchers = matchers_of(source.identity, models)
+    matchers, own_pods = matchers_of(source.identity, models), own_pods or ('pod!=""',)
     labels = LABELS[source.identity]
-    counters = {Indicator.REQUESTS: _sum(labels, narrow(source.requests, matchers))}
+    split: dict[str, Parts] = {}
+
+    def query(identity: SeriesIdentity, make: Callable[[tuple[str, ...]], str]) -> str:
+        text = make(())
+        split[text] = lambda count: tuple(make((part,) if part else ()) for part in parts(identity, count))
+        return text
+
+    def counter(selector: str, *more: str) -> str:
+        return query(source.identity, lambda part: _sum((*labels, *more), narrow(selector, (*matchers, *part))))
+
+    scrapes = query(SeriesIdentity.POD, lambda part: _scrapes(source, (*matchers, *part), (*own_pods, *part), part))
+    counters = {Indicator.REQUESTS: counter(source.requests)}
     if source.errors is not None and any(m.needs_errors for m in models):
-        counters[Indicator.ERRORS] = _sum(labels, narrow(source.errors, matchers))
+        counters[Indicator.ERRORS] = counter(source.errors)
     if source.latency is not None and any(m.needs_latency for m in models):
-        counters[Indicator.LATENCY] = _sum((*labels, "le"), narrow(source.latency.buckets, matchers))
-    return Group(source, models, _scrapes(source, matchers, own_pods), counters)
+        counters[Indicator.LATENCY] = counter(source.latency.buckets, "le")
+    return Group(source, models, scrapes, counters, split)
 
 
-def _scrapes(source: MetricsSource, matchers: Sequence[str], own_pods: Sequence[str]) -> str:
-    by = ", ".join(ENDPOINT_LABELS)
-    up = narrow("up", own_pods or ('pod!=""',))
+def _scrapes(source: MetricsSource, matchers: Sequence[str], own_pods: Sequence[str], part: Sequence[str]) -> str:
+    by = ", ".join((*ENDPOINT_LABELS, *REPLICA_LABELS))
+    up = narrow("up", own_pods)
     # timestamp() tells a sample's own time only of a bare selector: of `up == 1` it would tell the evaluation's.
     pods = f"max by ({by}) (timestamp({up}) * {up})"
     if source.identity is SeriesIdentity.POD:
         return pods
     if source.identity.of_gateway:
-        # Any cluster's series shows that its proxy was scraped; so this one is never narrowed.
-        return _times(by, source.requests)
+        # Any cluster's series shows that its proxy was scraped; so this one is never narrowed to models.
+        return _times(by, narrow(source.requests, part))
     # A sidecar is scraped with its pod, before it has counted anything; a waypoint shows by its series only.
     return f"{_times(by, narrow(source.requests, matchers))} or {pods}"
 
@@ -164,25 +188,35 @@ def quote_regex(text: str) -> str:
 
 
 def matchers_of(identity: SeriesIdentity, models: Iterable[Watched]) -> tuple[str, ...]:
-    """Matchers that name every revision; none where they are too many, or no label of one name has it."""
+    """Matchers that name every revision; where they are too many, their namespaces; none where those are, too.
+
+    None either where no label of one name has it.
+    """
     revisions = sorted({(model.key[0], revision) for model in models for revision in model.revisions})
-    if not 0 < len(revisions) <= NARROW_MAX:
+    if not revisions:
         return ()
-    namespaces = "|".join(sorted({quote_regex(namespace) for namespace, _ in revisions}))
-    names = "|".join(sorted({quote_regex(revision) for _, revision in revisions}))
-    matchers: tuple[str, ...]
+    namespaces = sorted({namespace for namespace, _ in revisions})
+    names = sorted({name for _, name in revisions})
+    of_all = _named(identity, namespaces, names if len(revisions) <= NARROW_MAX else ())
+    if sum(map(len, of_all)) > MATCHERS_MAX:
+        of_all = _named(identity, namespaces, ())
+    return of_all if len(namespaces) <= NARROW_MAX and sum(map(len, of_all)) <= MATCHERS_MAX else ()
+
+
+def _named(identity: SeriesIdentity, namespaces: Sequence[str], revisions: Sequence[str]) -> tuple[str, ...]:
+    """Matchers for revisions of these namespaces; without revisions, for whatever is in them."""
+    within, names = ("|".join(map(quote_regex, of)) for of in (namespaces, revisions))
     match identity:
         case SeriesIdentity.POD:
-            matchers = (f'namespace=~"{namespaces}"', f'pod=~"({names})-.+"')
+            matchers = (f'namespace=~"{within}"', f'pod=~"({names})-.+"')
         case SeriesIdentity.WORKLOAD:
-            matchers = (
-                f'destination_workload_namespace=~"{namespaces}"',
-                f'destination_workload=~"{names}"',
-            )
+            matchers = (f'destination_workload_namespace=~"{within}"', f'destination_workload=~"{names}"')
         case SeriesIdentity.CLUSTER:
-            slashed = f"({namespaces})/({names})(/.*)?"
-            outbound = f"outbound[|].*[|]({names})[.]({namespaces})[.].*"
-            matchers = (f'envoy_cluster_name=~"{slashed}|{outbound}"',)
+            if not revisions:
+                return ()
+            slashed = f"({within})/({names})(/.*)?"
+            outbound = f"outbound[|].*[|]({names})[.]({within})[.].*"
+            return (f'envoy_cluster_name=~"{slashed}|{outbound}"',)
         case SeriesIdentity.INGRESS:
-            matchers = ()  # which of its labels Prometheus renamed is not known
-    return matchers if sum(map(len, matchers)) <= MATCHERS_MAX else ()
+            return ()  # which of its labels Prometheus renamed is not known
+    return matchers if revisions else matchers[:1]

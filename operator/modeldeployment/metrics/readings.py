@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Final
 
 from modeldeployment.api.serving import SeriesIdentity
-from modeldeployment.metrics.client import Answer
+from modeldeployment.metrics.answer import Answer, Labels, Samples, Series
 from modeldeployment.metrics.dialects import edge_ms
-from modeldeployment.metrics.identity import LABELS, Endpoint, Owner, Owners, endpoint_of
-from modeldeployment.metrics.planning import Group, Indicator
+from modeldeployment.metrics.errors import PrometheusError, ServerFault
+from modeldeployment.metrics.identity import LABELS, Endpoint, Owner, Owners, endpoint_of, pod_of
+from modeldeployment.metrics.planning import REPLICA_LABELS, Group, Indicator
 from modeldeployment.metrics.snapshot import Slot, Snapshot
 from modeldeployment.metrics.watched import ModelKey
+
+IN_A_ROW: Final = 2_000
+"""Samples that are sorted before others have their turn: about 5 ms."""
 
 
 def moment(unix: float) -> float:
@@ -19,7 +25,7 @@ def moment(unix: float) -> float:
     return round(unix, 3)
 
 
-def snapshots(
+async def snapshots(
     group: Group,
     owners: Owners,
     scrapes: Answer,
@@ -31,9 +37,9 @@ def snapshots(
     A model of which nothing was found at an instant has a snapshot without readings.
     """
     reader = _Reader(group, owners, frozenset(counters))
-    reader.scrapes(scrapes)
+    await reader.scrapes(scrapes)
     for indicator, answer in counters.items():
-        reader.counters(indicator, answer)
+        await reader.counters(indicator, answer)
     return {model.key: [reader.snapshot(model.key, moment(at)) for at in instants] for model in group.models}
 
 
@@ -69,6 +75,17 @@ def _beyond(parts: dict[object, float], part: object, value: float) -> float:
     return parts[part] - before
 
 
+def doubled(snapshots: Iterable[Snapshot]) -> PrometheusError | None:
+    """Why nothing can be counted, if each sample is there twice."""
+    twice = next((snapshot.twice for snapshot in snapshots if snapshot.twice), "")
+    if not twice:
+        return None
+    return ServerFault(
+        f"Prometheus has two copies of what it scraped ({twice}), so that each request would count twice: let it drop "
+        "one of them, as by --query.replica-label of Thanos or the HA tracker of Mimir"
+    )
+
+
 class _Reader:
     """Sorts series into snapshots. Buckets of one endpoint come one after another, so the last look-up is kept."""
 
@@ -81,11 +98,14 @@ class _Reader:
         # waypoint's for those that it counts: each model remembers what it was given, of all pods that would be much.
         self._seen: dict[float, dict[Endpoint, float]] = {}
         self._edges: dict[str, float] = {}
+        self._replicas: dict[tuple[str, Endpoint], tuple[str, Samples]] = {}
+        self._twice: dict[Endpoint, str] = {}
 
-    def scrapes(self, answer: Answer) -> None:
+    async def scrapes(self, answer: Answer) -> None:
         """When each endpoint was scraped."""
-        for labels, samples in answer.series:
+        async for labels, samples in _in_turn(answer):
             endpoint = endpoint_of(labels)
+            twice = self._is_twice(endpoint, labels, samples)
             owner = None if self._identity.of_gateway else self._owners.of_pod(labels.get("namespace", ""), endpoint[0])
             if owner is not None and owner[0] not in self._keys:
                 owner = None
@@ -98,15 +118,26 @@ class _Reader:
                     if seen:
                         snapshot.readings.setdefault((owner[1], endpoint), {})
                     snapshot.scrapes[endpoint] = seen
+                    snapshot.twice = snapshot.twice or twice
                 if self._identity is not SeriesIdentity.POD:
                     self._seen.setdefault(moment(at), {})[endpoint] = seen
 
-    def counters(self, indicator: Indicator, answer: Answer) -> None:
+    def _is_twice(self, endpoint: Endpoint, labels: Labels, samples: Samples) -> str:
+        """How an endpoint differs from itself, if another replica's samples of it are of the same instants."""
+        replica = ", ".join(f"{name}={labels[name]}" for name in REPLICA_LABELS if labels.get(name))
+        before, others = self._replicas.setdefault((labels.get("namespace", ""), endpoint), (replica, samples))
+        if before == replica or not {at for at, _ in others} & {at for at, _ in samples}:
+            return ""
+        both = " and with ".join(sorted(which or "none" for which in (before, replica)))
+        self._twice[endpoint] = f"{pod_of(endpoint)} with {both}"
+        return self._twice[endpoint]
+
+    async def counters(self, indicator: Indicator, answer: Answer) -> None:
         """What each endpoint had counted."""
         names = LABELS[self._identity]
         found: dict[tuple[str, ...], tuple[Owner, Endpoint] | None] = {}
         parts: dict[object, float] = {}
-        for labels, samples in answer.series:
+        async for labels, samples in _in_turn(answer):
             identity = tuple([labels.get(name, "") for name in names])
             if identity not in found:
                 found[identity] = self._whose(labels)
@@ -123,6 +154,7 @@ class _Reader:
             for at, text in samples:
                 value = float(text)
                 snapshot = self.snapshot(key, moment(at))
+                snapshot.twice = snapshot.twice or self._twice.get(endpoint, "")
                 if self._identity is SeriesIdentity.WORKLOAD and endpoint in (seen := self._seen.get(moment(at), {})):
                     snapshot.scrapes[endpoint] = seen[endpoint]
                 if not math.isfinite(value):
@@ -160,3 +192,14 @@ class _Reader:
             scrapes = self._seen.setdefault(at, {}) if gateways else {}
             snapshot = instants[at] = Snapshot(at, self._indicators, scrapes)
         return snapshot
+
+
+async def _in_turn(answer: Answer) -> AsyncIterator[Series]:
+    """The series of an answer, with turns for others in between."""
+    samples = 0
+    for one in answer.series:
+        yield one
+        samples += len(one[1])
+        if samples >= IN_A_ROW:
+            samples = 0
+            await asyncio.sleep(0)

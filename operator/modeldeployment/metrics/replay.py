@@ -14,15 +14,17 @@ from typing import Final
 
 from modeldeployment.decision import blocks
 from modeldeployment.decision.evidence import History, Interval
-from modeldeployment.metrics.asking import Answers, ask_all
-from modeldeployment.metrics.client import Answer, PrometheusClient
+from modeldeployment.metrics.answer import Answer
+from modeldeployment.metrics.asking import Asking
+from modeldeployment.metrics.client import PrometheusClient
 from modeldeployment.metrics.counters import STUCK_AFTER, Counters
 from modeldeployment.metrics.errors import PrometheusError
 from modeldeployment.metrics.identity import Owners
 from modeldeployment.metrics.model import ModelState, as_history, utc
-from modeldeployment.metrics.planning import Group, Plan, plan
-from modeldeployment.metrics.readings import moment, snapshots
+from modeldeployment.metrics.planning import Plan, plan
+from modeldeployment.metrics.readings import doubled, moment, snapshots
 from modeldeployment.metrics.restarts import starts_of
+from modeldeployment.metrics.sharding import Shards
 from modeldeployment.metrics.snapshot import Snapshot
 from modeldeployment.metrics.watched import ModelKey, Watched
 from modeldeployment.metrics.windows import ENTRIES_MAX
@@ -39,6 +41,16 @@ HISTORY_INSTANTS_MAX: Final = 10_000
 """Prometheus refuses more than 11,000 a series."""
 TOGETHER_MAX: Final = 20
 """Models in one query over a long range: bounds the memory of an answer."""
+TIMEOUTS: Final = 4
+"""The queries of one range have ended after so many times the timeout of one."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """Where the past is read: a Prometheus, and in how many parts each of its ranges is asked for."""
+
+    prometheus: PrometheusClient
+    shards: Shards
 
 
 @dataclass(frozen=True)
@@ -56,18 +68,18 @@ class Grid:
 
 
 async def replay(
-    models: Sequence[Watched], instant: float, stale_after: float, prometheus: PrometheusClient
+    models: Sequence[Watched], instant: float, stale_after: float, source: Past
 ) -> dict[ModelKey, tuple[ModelState, list[Interval]] | PrometheusError]:
     """The states of models that nobody looked at yet, up to the instant before this one, and what they missed."""
     grids = {model.key: _grid(model, instant, stale_after) for model in models}
     states = {key: ModelState(grid.start) for key, grid in grids.items()}
-    await _fill_windows(models, grids, states, prometheus)
+    await _fill_windows(models, grids, states, source)
     made: dict[ModelKey, tuple[ModelState, list[Interval]] | PrometheusError] = {}
     by_grid: dict[Grid, list[Watched]] = {}
     for model in models:
         by_grid.setdefault(grids[model.key], []).append(model)
     for grid, members in by_grid.items():
-        found = await _read(plan([replace(m, queries=frozenset()) for m in members]), grid, prometheus)
+        found = await _read(plan([replace(m, queries=frozenset()) for m in members]), grid, source)
         for model in members:
             past, state = found[model.key], states[model.key]
             if isinstance(past, PrometheusError):
@@ -75,18 +87,19 @@ async def replay(
                 continue
             steps = [state.step(model, snapshot) for snapshot in past]
             made[model.key] = state, [interval for interval in steps if interval is not None]
+            await asyncio.sleep(0)
     return made
 
 
-async def history(models: Sequence[Watched], instant: float, prometheus: PrometheusClient) -> dict[ModelKey, History]:
+async def history(models: Sequence[Watched], instant: float, source: Past) -> dict[ModelKey, History]:
     """What the control of each model did before its trial; none where it failed.
 
     Lately at the interval of the trial, and over a longer time in blocks of minutes (decision/blocks.py).
     """
     given: dict[ModelKey, History] = {}
     for some in _together(models):
-        near = await _past_of_control(some, instant, HISTORY, lambda model: model.interval, prometheus)
-        far = await _past_of_control(some, instant, HISTORY_BY_BLOCKS, _block_seconds, prometheus)
+        near = await _past_of_control(some, instant, HISTORY, lambda model: model.interval, source)
+        far = await _past_of_control(some, instant, HISTORY_BY_BLOCKS, _block_seconds, source)
         given |= {key: History(intervals, far.get(key, ())) for key, intervals in near.items()}
     return given
 
@@ -96,7 +109,7 @@ async def _past_of_control(
     instant: float,
     length: float,
     step_of: Callable[[Watched], float],
-    prometheus: PrometheusClient,
+    source: Past,
 ) -> dict[ModelKey, tuple[Interval, ...]]:
     given: dict[ModelKey, tuple[Interval, ...]] = {}
     grids: dict[Grid, list[Watched]] = {}
@@ -108,7 +121,7 @@ async def _past_of_control(
         alone = replace(model, revisions=(model.control,), trial=model.control, control="", queries=frozenset())
         grids.setdefault(Grid(end - count * step, end, step), []).append(alone)
     for grid, members in grids.items():
-        found = await _read(plan(members), grid, prometheus)
+        found = await _read(plan(members), grid, source)
         for model in members:
             past = found[model.key]
             if isinstance(past, PrometheusError):
@@ -138,36 +151,32 @@ def _grid(model: Watched, instant: float, stale_after: float) -> Grid:
     return Grid(instant - count * model.interval, instant - model.interval, model.interval)
 
 
-async def _read(
-    asked: Plan, grid: Grid, prometheus: PrometheusClient
-) -> dict[ModelKey, list[Snapshot] | PrometheusError]:
+async def _read(asked: Plan, grid: Grid, source: Past) -> dict[ModelKey, list[Snapshot] | PrometheusError]:
+    prometheus = source.prometheus
+
     async def ask(text: str, purpose: str) -> Answer:
         return await prometheus.range(text, utc(grid.start), utc(grid.end), grid.step, purpose=f"past {purpose}")
 
-    answers = await ask_all(asked, ask)
+    async with Asking(asked, ask, source.shards, TIMEOUTS * prometheus.connection.timeout) as asking:
+        await asking.wait()
     owners = Owners(model for group in asked.groups for model in group.models)
     found: dict[ModelKey, list[Snapshot] | PrometheusError] = {}
     for group in asked.groups:
-        if (error := failure(group, answers)) is not None:
+        if (error := asking.failure([group.scrapes, *group.counters.values()])) is not None:
             found |= {model.key: error for model in group.models}
             continue
-        of_group = answers.group(group)
+        of_group = asking.group(group)
         assert of_group is not None  # nothing failed
-        found |= snapshots(group, owners, *of_group, grid.instants)
-        await asyncio.sleep(0)
+        for key, past in (await snapshots(group, owners, *of_group, grid.instants)).items():
+            found[key] = doubled(past) or past
     return found
-
-
-def failure(group: Group, answers: Answers) -> PrometheusError | None:
-    """Why some query of the group has no answer."""
-    return answers.failure([group.scrapes, *group.counters.values()])
 
 
 async def _fill_windows(
     models: Sequence[Watched],
     grids: Mapping[ModelKey, Grid],
     states: Mapping[ModelKey, ModelState],
-    prometheus: PrometheusClient,
+    source: Past,
 ) -> None:
     """Windows too long for the replay's step, from a coarser one; a failure leaves them to fill with time."""
     wanted: dict[Grid, list[Watched]] = {}
@@ -181,7 +190,7 @@ async def _fill_windows(
                 alone = replace(model, queries=frozenset(), windows=frozenset({length}))
                 wanted.setdefault(grid, []).append(alone)
     for grid, members in wanted.items():
-        found = await _read(plan(members), grid, prometheus)
+        found = await _read(plan(members), grid, source)
         for model in members:
             past, counters = found[model.key], Counters(grid.start)
             if isinstance(past, PrometheusError):
@@ -190,6 +199,7 @@ async def _fill_windows(
             for snapshot in past:
                 for revision, gains in counters.observe(snapshot, created, starts_of(model)).items():
                     states[model.key].count(model, revision, snapshot.instant, gains)
+            await asyncio.sleep(0)
 
 
 def _together(models: Sequence[Watched]) -> list[Sequence[Watched]]:

@@ -26,6 +26,7 @@ class Snapshot:
         readings: (revision, endpoint) → counters. An endpoint of a pod that was scraped and counted nothing yet is
             here with no counters.
         dropped: (revision, endpoint) → counters whose sample was no number.
+        twice: which endpoint is there twice, and by which labels; "" if none. Its counters would count double.
     """
 
     instant: float
@@ -33,3 +34,4 @@ class Snapshot:
     scrapes: dict[Endpoint, float] = field(default_factory=dict)
     readings: dict[tuple[str, Endpoint], dict[Slot, float]] = field(default_factory=dict)
     dropped: dict[tuple[str, Endpoint], set[Slot]] = field(default_factory=dict)
+    twice: str = ""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from modeldeployment.decision.evidence import DataState, Evidence, History, Interval
 from modeldeployment.metrics import readings, replay, states
-from modeldeployment.metrics.asking import Answers, ask_all
-from modeldeployment.metrics.client import Answer, PrometheusClient
+from modeldeployment.metrics.answer import Answer
+from modeldeployment.metrics.asking import Asking
+from modeldeployment.metrics.client import PrometheusClient
 from modeldeployment.metrics.dialects import selectors_of
 from modeldeployment.metrics.errors import PrometheusError
 from modeldeployment.metrics.identity import Owners
 from modeldeployment.metrics.model import ModelState, utc
-from modeldeployment.metrics.planning import Group, Indicator, plan, sources
+from modeldeployment.metrics.planning import Indicator, Plan, plan, sources
+from modeldeployment.metrics.sharding import Shards
 from modeldeployment.metrics.snapshot import Snapshot
 from modeldeployment.metrics.watched import ModelKey, Watched
 
@@ -22,6 +26,12 @@ REPLAYS_MAX: Final = 3
 """After so many failed replays, while other queries are answered, a model starts from now (the range is too much)."""
 HISTORIES_MAX: Final = 40
 """Trials that get their history in one look; others in the next ones."""
+IN_A_ROW: Final = 20
+"""Models whose evidence is made before others have their turn."""
+TIMEOUTS: Final = 2
+"""The queries of a look have ended after so many times the timeout of one: scrapes are asked before counters."""
+PATIENCE_SHARE, PATIENCE_MAX = 0.25, 1.0
+"""A late query is waited for this share of an interval, at most so many seconds, before others have their evidence."""
 
 
 class EvidenceStore:
@@ -31,6 +41,7 @@ class EvidenceStore:
         self.stale_after = stale_after
         self._states: dict[ModelKey, ModelState] = {}
         self._failed_replays: dict[ModelKey, int] = {}
+        self._shards, self._past_shards = Shards(), Shards()
 
     def forget(self, key: ModelKey) -> None:
         """Drops what is known of a model."""
@@ -39,43 +50,69 @@ class EvidenceStore:
 
     async def look(
         self, models: Sequence[Watched], instant: datetime, prometheus: PrometheusClient
-    ) -> dict[ModelKey, Evidence]:
+    ) -> AsyncGenerator[dict[ModelKey, Evidence], None]:
         """The evidence of a cohort (models with one interval) at an instant, a multiple of that interval.
 
-        A query that fails is told in the evidence of the models that need it: one for counters as their state, one of a
-        PromQL objective beside it, since the counters' rules are judged without it. An instant that is not later than a
-        model's last one brings it nothing new.
+        In at most two batches: those whose queries were answered soon do not wait for the others, nor for the past of
+        models that are new here. Which of the models have their evidence already may be looked at anew meanwhile.
+
+        A query that fails, or is late, is told in the evidence of the models that need it: one for counters as their
+        state, one of a PromQL objective beside it, since the counters' rules are judged without it. The next answer
+        then spans more time, and nothing is lost. An instant that is not later than a model's last one brings it
+        nothing new.
         """
-        now = readings.moment(instant.timestamp())
-        asked = plan(models)
+        now, asked = readings.moment(instant.timestamp()), plan(models)
 
         async def ask(text: str, purpose: str) -> Answer:
             return await prometheus.instant(text, instant, purpose=purpose)
 
-        answers = await ask_all(asked, ask)
-        owners = Owners(models)
-        whole = [m for group in asked.groups for m in group.models if not _counters_failed(group, m, answers)]
+        patience = min(PATIENCE_MAX, PATIENCE_SHARE * min((m.interval for m in models), default=0.0))
+        async with Asking(asked, ask, self._shards, TIMEOUTS * prometheus.connection.timeout) as asking:
+            await asking.wait(patience)
+            soon = {
+                m.key
+                for group in asked.groups
+                for m in group.models
+                if asking.ended((*group.texts(m), *m.queries)) and not (self._is_new(m) or self._wants_history(m))
+            }
+            if 0 < len(soon) < len(models):
+                yield await self._told([m for m in models if m.key in soon], asked, asking, now, prometheus)
+                models = [m for m in models if m.key not in soon]
+            await asking.wait()
+        yield await self._told(models, asked, asking, now, prometheus)
+
+    async def _told(
+        self, models: Sequence[Watched], asked: Plan, asking: Asking, now: float, prometheus: PrometheusClient
+    ) -> dict[ModelKey, Evidence]:
+        """The evidence of models all of whose queries have ended."""
+        owners, keys = Owners(models), {model.key for model in models}
+        members = [(group, [m for m in group.models if m.key in keys]) for group in asked.groups]
+        whole = [m for group, some in members for m in some if asking.failure(group.texts(m)) is None]
         missed = await self._catch_up(whole, now, prometheus)
         history = await self._history(whole, now, prometheus)
-        values = _values(models, answers, owners)
+        values = _values(models, asking, owners)
         evidence: dict[ModelKey, Evidence] = {}
-        for group in asked.groups:
-            found = answers.group(group)
-            seen = readings.snapshots(group, owners, *found, [now]) if found else {}
-            for model in group.models:
+        for group, some in members:
+            found = asking.group(group) if some else None
+            seen = await readings.snapshots(replace(group, models=tuple(some)), owners, *found, [now]) if found else {}
+            for number, model in enumerate(some, start=1):
+                if number % IN_A_ROW == 0:
+                    await asyncio.sleep(0)
                 caught_up = missed.get(model.key, ())
-                error = _counters_failed(group, model, answers)
+                error = asking.failure(group.texts(model))
+                snapshot = seen[model.key][0] if error is None else None
                 if isinstance(caught_up, PrometheusError):
                     error, caught_up = error or caught_up, ()
-                snapshot = seen[model.key][0] if error is None else None
+                elif snapshot is not None:
+                    error = readings.doubled([snapshot])
                 evidence[model.key] = self._evidence(
                     model,
                     now,
-                    snapshot,
+                    snapshot if error is None else None,
                     intervals=tuple(caught_up),
                     history=history.get(model.key),
                     values=values.get(model.key, {}),
-                    query_errors=answers.failures(model.queries),
+                    query_errors=asking.failures(model.queries),
                     error=error,
                     indicators=group.needs(model),
                 )
@@ -95,8 +132,8 @@ class EvidenceStore:
         indicators: frozenset[Indicator],
     ) -> Evidence:
         state = self._states.get(model.key)
-        if state is None:  # it never had an answer
-            failed = (DataState.QUERY_ERROR, str(error))
+        if state is None:  # it never had an answer, or was forgotten meanwhile
+            failed = (DataState.QUERY_ERROR, str(error or "the model began anew while it was looked at"))
             return Evidence(*failed, utc(now), model.subject, values=values, query_errors=query_errors)
         if snapshot is not None and now > state.instant:
             closed = state.step(model, snapshot)
@@ -129,7 +166,8 @@ class EvidenceStore:
             return {}
         made: dict[ModelKey, list[Interval] | PrometheusError] = {}
         intervals = {model.key: model.interval for model in new}
-        for key, past in (await replay.replay(new, now, self.stale_after, prometheus)).items():
+        source = replay.Past(prometheus, self._past_shards)
+        for key, past in (await replay.replay(new, now, self.stale_after, source)).items():
             if not isinstance(past, PrometheusError):
                 self._failed_replays.pop(key, None)
                 self._states[key], made[key] = past
@@ -149,41 +187,32 @@ class EvidenceStore:
         # Status beyond what was seen here: another leader went on meanwhile.
         return model.evidence_time is not None and model.evidence_time.timestamp() > state.instant
 
+    def _wants_history(self, model: Watched) -> bool:
+        state = self._states.get(model.key)
+        asked = model.wants_history and bool(model.control)
+        return asked and state is not None and state.history_given != (model.trial, model.trial_start)
+
     async def _history(
         self, models: Sequence[Watched], now: float, prometheus: PrometheusClient
     ) -> dict[ModelKey, History]:
-        wanting = [
-            m
-            for m in models
-            if m.wants_history
-            and m.control
-            and (state := self._states.get(m.key)) is not None
-            and state.history_given != (m.trial, m.trial_start)
-        ][:HISTORIES_MAX]
+        wanting = [m for m in models if self._wants_history(m)][:HISTORIES_MAX]
         if not wanting:
             return {}
-        given = await replay.history(wanting, now, prometheus)
+        given = await replay.history(wanting, now, replay.Past(prometheus, self._past_shards))
         for model in wanting:
-            if model.key in given:
+            if model.key in given and model.key in self._states:
                 self._states[model.key].history_given = (model.trial, model.trial_start)
         return given
 
 
-def _counters_failed(group: Group, model: Watched, answers: Answers) -> PrometheusError | None:
-    """Why a model's own counters cannot be told."""
-    return answers.failure([group.scrapes, *(group.counters[i] for i in sorted(group.needs(model)))])
-
-
-def _values(
-    models: Sequence[Watched], answers: Answers, owners: Owners
-) -> dict[ModelKey, dict[tuple[str, str], float]]:
-    asking: dict[str, list[ModelKey]] = {}
+def _values(models: Sequence[Watched], asking: Asking, owners: Owners) -> dict[ModelKey, dict[tuple[str, str], float]]:
+    who: dict[str, list[ModelKey]] = {}
     for model in models:
         for query in model.queries:
-            asking.setdefault(query, []).append(model.key)
+            who.setdefault(query, []).append(model.key)
     found: dict[ModelKey, dict[tuple[str, str], float]] = {}
-    for query, keys in asking.items():
-        answer = answers.answer(query)
+    for query, keys in who.items():
+        answer = asking.answer(query)
         if answer is not None:
             for (key, revision), value in readings.values(answer, owners, keys).items():
                 found.setdefault(key, {})[query, revision] = value

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from builders import model_deployment
+from builders import ABSENT, model_deployment, model_policy
 from modeldeployment.api.base import JSON
 from modeldeployment.api.conditions import find
 from modeldeployment.api.status import RevisionStatus
@@ -18,7 +18,13 @@ from modeldeployment.controller.fleet import Fleet
 from modeldeployment.controller.kube import ApiError
 from modeldeployment.controller.policy import Policy
 from modeldeployment.controller.recorder import Recorder
-from modeldeployment.controller.resources import DEPLOYMENTS, MODEL_DEPLOYMENTS, MODEL_REVISIONS, Resource
+from modeldeployment.controller.resources import (
+    DEPLOYMENTS,
+    MODEL_DEPLOYMENTS,
+    MODEL_POLICIES,
+    MODEL_REVISIONS,
+    Resource,
+)
 from modeldeployment.controller.store import Store
 from modeldeployment.controller.telemetry import Telemetry
 from modeldeployment.decision.evidence import DataState, Evidence
@@ -156,7 +162,56 @@ async def test_one_model_that_cannot_be_told_leaves_the_others_their_look() -> N
         bad.status = bad.status.model_copy(update={"stable": RevisionStatus(revision=bad.target.name, version="1")})
         asked = _fake_look(rig)
         await rig.fleet._look([rig.entry("good"), bad], datetime.now(UTC), 30.0)
-        assert sorted(key[1] for key in asked) == ["bad", "good"]
+        assert {key[1] for key in asked} == {"bad", "good"}
+
+
+async def test_a_look_that_waits_for_one_model_holds_up_no_other() -> None:
+    """One model's query hangs for looks and looks: the others are looked at meanwhile, it is not asked for twice at
+    once; and when its look has ended, it is one of them again."""
+    rig = Rig()
+    for name in ("good", "slow"):
+        rig.model(name, {"spec.rollout.analysis": {"interval": "1s"}})
+    async with running(rig):
+        await until("both", lambda: rig.state("good") and rig.state("slow"))
+        hangs, asked = asyncio.Event(), list[list[str]]()
+
+        async def look(watched: Iterable[Any], instant: datetime, _: Any) -> AsyncIterator[dict[Any, Evidence]]:
+            keys = [model.key for model in watched]
+            asked.append([key[1] for key in keys])
+            nothing = Evidence(DataState.NO_TRAFFIC, "none", instant)
+            yield {key: nothing for key in keys if key[1] == "good"}
+            if ("default", "slow") in keys:
+                await hangs.wait()
+                yield {key: nothing for key in keys if key[1] == "slow"}
+
+        rig.policy.prometheus = object()  # type: ignore[assignment]
+        rig.fleet._evidence.look = look  # type: ignore[method-assign,assignment]
+        await until("looks at the other", lambda: asked[-2:] == [["good"]] * 2)
+        assert asked[:-2] == [["good", "slow"]]
+        assert rig.entry("good").evidence.state is DataState.NO_TRAFFIC
+        assert rig.entry("slow").evidence is None or rig.entry("slow").evidence.state is not DataState.NO_TRAFFIC
+        hangs.set()
+        await until("a look at both", lambda: asked[-1] == ["good", "slow"])
+        await until("its evidence", lambda: rig.entry("slow").evidence.state is DataState.NO_TRAFFIC)
+
+
+async def test_looks_are_as_late_as_the_policy_says() -> None:
+    """The delay of the ModelPolicy reaches the instants that are asked for."""
+    rig = Rig()
+    rig.model(overrides={"spec.rollout.analysis": {"interval": "1s"}})
+    policy = model_policy({"spec.prometheus.secretRef": ABSENT, "spec.prometheus.delay": "40s"})
+    policy["metadata"] |= {"uid": "uid-policy", "generation": 1}
+    rig.see(MODEL_POLICIES, policy)
+    async with running(rig):
+        ages: list[float] = []
+
+        async def look(watched: Iterable[Any], instant: datetime, _: Any) -> AsyncIterator[dict[Any, Evidence]]:
+            ages.append((datetime.now(UTC) - instant).total_seconds())
+            yield {}
+
+        rig.fleet._evidence.look = look  # type: ignore[method-assign,assignment]
+        await until("two looks", lambda: len(ages) > 1)
+    assert min(ages) >= 40.0
 
 
 async def test_a_dialect_that_nobody_knows_is_said_and_asks_for_nothing() -> None:
@@ -181,15 +236,16 @@ async def test_a_look_that_fails_is_a_query_error_and_not_silence() -> None:
     async with running(rig):
         await until("it is known", lambda: rig.state())
 
-        async def broken(*_: Any) -> dict[Any, Evidence]:
+        async def broken(*_: Any) -> AsyncIterator[dict[Any, Evidence]]:
             raise ValueError("a defect")
+            yield {}
 
         rig.policy.prometheus = object()  # type: ignore[assignment]
         rig.fleet._evidence.look = broken  # type: ignore[method-assign,assignment]
         await rig.fleet._look([rig.entry()], datetime.now(UTC), 30.0)
         evidence = rig.entry().evidence
         assert evidence.state is DataState.QUERY_ERROR and "a defect" in evidence.message
-        assert rig.telemetry.errors.labels("look")._value.get() == 1
+        assert rig.telemetry.errors.labels("look")._value.get() >= 1
 
 
 async def test_refused_writes_come_less_and_less_often() -> None:
@@ -228,9 +284,9 @@ def _fake_look(rig: Rig) -> list[tuple[str, str]]:
     """Stands for Prometheus; returns the list of models that are asked for."""
     asked: list[tuple[str, str]] = []
 
-    async def look(watched: Iterable[Any], *_: Any) -> dict[Any, Evidence]:
+    async def look(watched: Iterable[Any], *_: Any) -> AsyncIterator[dict[Any, Evidence]]:
         asked.extend(model.key for model in watched)
-        return {}
+        yield {}
 
     rig.policy.prometheus = object()  # type: ignore[assignment]
     rig.fleet._evidence.look = look  # type: ignore[method-assign,assignment]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from modeldeployment.api.serving import Metrics
 from modeldeployment.decision.evidence import Evidence, Interval
-from modeldeployment.metrics import EvidenceStore, Watched
+from modeldeployment.metrics import EvidenceStore, ModelKey, PrometheusClient, Watched
 from unit.metrics.simulated import Endpoint, SimulatedPrometheus, counts
 
 T0 = 1_795_608_000.0
@@ -39,6 +39,13 @@ def scraped(endpoint: Endpoint, *points: tuple[float, float, float]) -> None:
     endpoint.scrapes += [(T0 + seconds, counts(n, x)) for seconds, n, x in points]
 
 
+async def look_at(
+    store: EvidenceStore, models: Sequence[Watched], instant: datetime, client: PrometheusClient
+) -> dict[ModelKey, Evidence]:
+    """One look: the evidence of all, in whatever batches it comes."""
+    return {key: one async for batch in store.look(models, instant, client) for key, one in batch.items()}
+
+
 async def look(
     server: SimulatedPrometheus,
     instants: Iterable[float],
@@ -48,7 +55,7 @@ async def look(
     """The evidence at each instant (seconds)."""
     store = store or EvidenceStore()
     async with server.client() as client:
-        return [(await store.look([model], at(t), client))[model.key] for t in instants]
+        return [(await look_at(store, [model], at(t), client))[model.key] for t in instants]
 
 
 def summary(interval: Interval) -> tuple[float, float, float, dict[str, int], dict[str, int]]:

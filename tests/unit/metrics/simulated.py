@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -41,6 +42,8 @@ class SimulatedPrometheus:
     """Endpoints, the queries it was sent, and queries that it refuses (text contained → HTTP status).
 
     series: query → its vector. kinds: query → an answer of another kind, and what is in it.
+    held: text contained → the query is answered once this is set. most: series above which a query is refused.
+    stored: scrapes later than this are not there yet.
     """
 
     endpoints: list[Endpoint] = field(default_factory=list)
@@ -49,6 +52,9 @@ class SimulatedPrometheus:
     warnings: list[str] = field(default_factory=list)
     series: dict[str, list[tuple[dict[str, str], float]]] = field(default_factory=dict)
     kinds: dict[str, tuple[str, object]] = field(default_factory=dict)
+    held: dict[str, asyncio.Event] = field(default_factory=dict)
+    most: float = math.inf
+    stored: float = math.inf
 
     def pod(self, pod: str, namespace: str = "ml", job: str = "pods", **more: str) -> Endpoint:
         """A new endpoint."""
@@ -56,14 +62,17 @@ class SimulatedPrometheus:
         self.endpoints.append(Endpoint(labels))
         return self.endpoints[-1]
 
-    def client(self) -> PrometheusClient:
+    def client(self, timeout: float = 10.0) -> PrometheusClient:
         """A client of this server."""
-        return PrometheusClient(Connection(URL), transport=httpx.MockTransport(self._answer))
+        return PrometheusClient(Connection(URL, timeout=timeout), transport=httpx.MockTransport(self._answer))
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
         form = {key: value[0] for key, value in parse_qs(request.content.decode()).items()}
         query = form["query"]
         self.asked.append(query)
+        for text, event in [*self.held.items()]:
+            if text in query:
+                await event.wait()
         for text, status in self.refuses.items():
             if text in query:
                 body = {"status": "error", "errorType": "bad_data", "error": f"refused: {text}"}
@@ -84,6 +93,9 @@ class SimulatedPrometheus:
             at = float(form["time"])
             vector = [{"metric": labels, "value": [at, repr(value)]} for labels, value in self._evaluate(query, at)]
             data = {"resultType": "vector", "result": vector}
+        if len(data["result"]) > self.most:
+            body = {"status": "error", "errorType": "execution", "error": "query would load too many samples"}
+            return httpx.Response(422, json=body)
         return httpx.Response(200, json={"status": "success", "data": data, "warnings": self.warnings})
 
     def _evaluate(self, query: str, at: float) -> Iterator[tuple[dict[str, str], float]]:
@@ -95,13 +107,20 @@ class SimulatedPrometheus:
         keep = by[1].split(", ")
         sums: dict[str, float] = {}
         for endpoint in self.endpoints:
-            if (scrape := endpoint.at(at)) is None:
+            if not self._selected(query, endpoint.labels):
+                continue
+            if (scrape := endpoint.at(min(at, self.stored))) is None:
                 continue
             for name, value in self._samples(query, scrape):
                 labels = {**endpoint.labels, **({"le": name[1]} if isinstance(name, tuple) else {})}
                 key = json.dumps({label: labels[label] for label in keep if label in labels})
                 sums[key] = max(sums.get(key, 0.0), value) if "timestamp" in query else sums.get(key, 0.0) + value
         yield from ((json.loads(key), value) for key, value in sums.items())
+
+    @staticmethod
+    def _selected(query: str, labels: dict[str, str]) -> bool:
+        matchers = re.findall(r'(\w+)([=!])~"([^"]*)"', query)
+        return all(bool(re.fullmatch(of, labels.get(label, ""))) == (sign == "=") for label, sign, of in matchers)
 
     @staticmethod
     def _samples(query: str, scrape: tuple[float, dict[Name, float] | None]) -> Iterator[tuple[Name, float]]:

@@ -22,6 +22,7 @@ from unit.metrics.looking import (
     TRIAL,
     at,
     look,
+    look_at,
     scraped,
 )
 from unit.metrics.simulated import Endpoint, SimulatedPrometheus, counts
@@ -53,7 +54,7 @@ async def test_a_failing_query_hurts_only_who_needs_it() -> None:
         seen = []
         for t in range(0, 40, 10):
             server.refuses = {"latency": 400} if t in (10, 20) else {}
-            seen.append(await store.look([MODEL, fast], at(t), client))
+            seen.append(await look_at(store, [MODEL, fast], at(t), client))
     assert [s[KEY].state for s in seen] == [DataState.FLOWING] * 4
     assert [s["ml", "other"].state for s in seen] == [
         DataState.FLOWING,
@@ -72,7 +73,7 @@ async def test_an_objective_that_cannot_be_asked_leaves_the_counters_alone() -> 
     queries = frozenset({"nonsense(", '"up"', "up[5m]"})
     other = replace(MODEL, key=("ml", "other"), revisions=("other-a",), serving="other-a")
     async with server.client() as client:
-        found = await EvidenceStore().look([replace(MODEL, queries=queries), other], at(0), client)
+        found = await look_at(EvidenceStore(), [replace(MODEL, queries=queries), other], at(0), client)
     assert found[KEY].state is DataState.FLOWING
     assert found[KEY].query_errors == {
         "nonsense(": "Prometheus refuses the query: refused: nonsense",
@@ -170,7 +171,7 @@ async def test_a_past_that_cannot_be_read_is_given_up() -> None:
                 server.refuses = {}
 
         client.range = refuse  # type: ignore[method-assign, assignment]
-        seen = [(await store.look([MODEL], at(t), client))[KEY].state for t in range(0, 50, 10)]
+        seen = [(await look_at(store, [MODEL], at(t), client))[KEY].state for t in range(0, 50, 10)]
     assert seen == [DataState.QUERY_ERROR] * 2 + [DataState.NO_TRAFFIC] + [DataState.FLOWING] * 2
 
 

@@ -13,6 +13,8 @@ from modeldeployment.metrics.dialects import dialect_of, edge_ms
 from modeldeployment.metrics.identity import Owners, service_of_cluster
 from modeldeployment.metrics.planning import MATCHERS_MAX, NARROW_MAX, Indicator, narrow, plan, quote_regex
 
+REPLICAS = "prometheus_replica, replica, __replica__"
+
 
 def watched(name: str, *revisions: str, dialect: Dialect = Dialect.GENERIC, **more: object) -> Watched:
     """A model in namespace ml."""
@@ -26,7 +28,7 @@ def test_a_query_sums_counters_of_each_endpoint() -> None:
     mine = 'namespace=~"ml", pod=~"(a-1|b-1)-.+"'
     by = "namespace, pod, instance, job"
     assert texts == {
-        f"max by ({by}) (timestamp(up{{{mine}}}) * up{{{mine}}})": "scrapes",
+        f"max by ({by}, {REPLICAS}) (timestamp(up{{{mine}}}) * up{{{mine}}})": "scrapes",
         f"sum by ({by}) (inference_requests_total{{{mine}}})": "requests",
         f"sum by ({by}) (inference_errors_total{{{mine}}})": "errors",
         f"sum by ({by}, le) (inference_latency_ms_bucket{{{mine}}})": "latency",
@@ -69,7 +71,7 @@ def test_a_cluster_knows_its_proxies_by_any_series() -> None:
     """Envoy: the scrapes of proxies are asked over all clusters, counters only for the model's own."""
     texts = {purpose: text for text, purpose in plan([watched("a", dialect=Dialect.ENVOY)]).queries().items()}
     by = "namespace, pod, instance, job"
-    assert texts["scrapes"] == f"max by ({by}) (timestamp(envoy_cluster_upstream_rq_completed))"
+    assert texts["scrapes"] == f"max by ({by}, {REPLICAS}) (timestamp(envoy_cluster_upstream_rq_completed))"
     assert texts["errors"] == (
         f"sum by (envoy_cluster_name, {by}) "
         '(envoy_cluster_upstream_rq_xx{envoy_response_code_class="5", '
@@ -83,7 +85,7 @@ def test_a_selector_of_several_names_is_asked_for_its_endpoints(identity: Series
     source = MetricsSource(requests='{__name__=~"ok_total|bad_total"}', identity=identity)
     metrics = Metrics(dialect=Dialect.CUSTOM, custom=source)
     texts = {purpose: text for text, purpose in plan([replace(watched("a"), metrics=metrics)]).queries().items()}
-    by = "namespace, pod, instance, job"
+    by = f"namespace, pod, instance, job, {REPLICAS}"
     assert "timestamp({" not in texts["scrapes"]
     assert texts["scrapes"].startswith(f"max by ({by}) (timestamp(up) * up) and max by ({by}) ({{__name__=~")
 

@@ -21,6 +21,7 @@ from modeldeployment.metrics import (
     QueryRecord,
     QueryTimeout,
     ServerFault,
+    TooLarge,
     Unauthorized,
     Unreachable,
     connection,
@@ -55,6 +56,10 @@ async def test_a_query_is_a_form_to_the_base_path() -> None:
     assert [str(r.url) for r in sent] == ["http://p.test/base/api/v1/query", "http://p.test/base/api/v1/query_range"]
     assert instant["time"] == "1795608000.000"
     assert instant["timeout"] == "10s"
+    of_thanos = {"partial_response": "false", "dedup": "true", "max_source_resolution": "0s"}
+    of_victoria = {"nocache": "1", "latency_offset": "1ms"}
+    assert instant.items() >= (of_thanos | of_victoria).items()
+    assert sent[0].headers["cache-control"] == "no-store", "Mimir's"
     assert len(instant["query"]) == 10_000
     assert (over["start"], over["end"], over["step"]) == ("1795608000.000", "1795608000.000", "0.5")
 
@@ -139,6 +144,25 @@ async def test_a_failure_has_a_kind_and_a_sentence(
     assert words in records[0].message
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (422, "query processing would load too many samples into memory in query execution"),
+        (422, "the query exceeded the maximum number of series (limit: 3 series) (err-mimir-max-series-per-query)"),
+        (422, "the query exceeded the aggregated chunks size (err-mimir-max-chunks-bytes-per-query)"),
+        (500, "expanding series: exceeded series limit: limit 100 violated (got 101)"),
+        (422, "the number of matching timeseries exceeds 300000; the likely limit is -search.maxUniqueTimeseries"),
+        (422, "cannot select more than -search.maxSamplesPerQuery=1000000000 samples"),
+    ],
+)
+async def test_a_query_that_touches_too_much_is_told_apart(status: int, words: str) -> None:
+    """The limits of Prometheus, Mimir, Thanos and VictoriaMetrics: such a query may be asked in parts."""
+    body = {"status": "error", "errorType": "execution", "error": words}
+    async with client(lambda _: httpx.Response(status, json=body)) as prometheus:
+        with pytest.raises(TooLarge, match="touches too much"):
+            await prometheus.instant("up", NOW, purpose="latency")
+
+
 async def test_what_may_pass_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken connection or a 503 does not fail a query whose second try is answered; a third is not made."""
     monkeypatch.setattr("modeldeployment.metrics.client.RETRY_PAUSE", 0.0)
@@ -154,7 +178,7 @@ async def test_what_may_pass_is_tried_once_more(monkeypatch: pytest.MonkeyPatch)
     async with client(handler) as prometheus:
         for first in (httpx.ConnectError("refused"), httpx.RemoteProtocolError("closed"), httpx.Response(503)):
             answers[:] = [first, good]
-            assert (await prometheus.instant("up", NOW)).series == []
+            assert (await prometheus.instant("up", NOW)).labels == []
         answers[:] = [httpx.ConnectError("nobody listens"), httpx.ConnectError("nobody listens"), good]
         with pytest.raises(Unreachable, match="nobody listens"):
             await prometheus.instant("up", NOW)
@@ -235,7 +259,7 @@ async def test_no_words_of_a_library_are_told_about_a_header() -> None:
     assert "SECRET" not in str(told.value)
 
 
-@pytest.mark.parametrize(("purpose", "error"), [("promql", BadQuery), ("latency", ServerFault)])
+@pytest.mark.parametrize(("purpose", "error"), [("promql", BadQuery), ("latency", TooLarge)])
 async def test_an_answer_has_a_largest_size(
     purpose: str, error: type[PrometheusError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,5 +285,5 @@ async def test_a_large_answer_is_read_like_a_small_one(large: bool, monkeypatch:
     monkeypatch.setattr("modeldeployment.metrics.client.LARGE", 0 if large else 2**20)
     async with client(lambda _: httpx.Response(200, json={**EMPTY, "isPartial": True})) as prometheus:
         answer = await prometheus.instant("up", NOW)
-    assert (answer.kind, answer.series) == ("vector", [])
+    assert (answer.kind, answer.labels) == ("vector", [])
     assert answer.in_part.startswith("isPartial")
