@@ -216,6 +216,7 @@ class Fleet:
         decided: list[asyncio.Task[None]] = []
         try:
             watched, found = self._watched(entries, steady, instant)
+            decided.append(self._conclude([left.pop(key) for key in found], found))
             if prometheus is not None:
                 async for seen in self._evidence.look(watched, instant, prometheus):
                     measured += sum(evidence.state.measured for evidence in seen.values())
@@ -225,8 +226,6 @@ class Fleet:
             self._telemetry.errors.labels("look").inc()
             nothing = Evidence(DataState.QUERY_ERROR, f"the look failed: {type(error).__name__}: {error}", instant)
             found = dict.fromkeys(left, nothing)
-        finally:
-            self._looking.difference_update(left)
         await asyncio.wait([*decided, self._conclude([*left.values()], found)])
         self._telemetry.looked("steady" if interval == steady else "trial", measured, time.perf_counter() - began)
 

@@ -33,8 +33,8 @@ _LABELS: Final = {
         _REVISION_ENDS,
         "[^/]*/[^/]*[{0}](/.*)?|outbound[|].*[|][^.|]*[{0}][.].*",
     ),
-    # An Ingress has the name that a person gave it: parts may be of any size, but each series is in one.
-    SeriesIdentity.INGRESS: ("ingress", "abcdefghijklmnopqrstuvwxyz0123456789", ".*[{}]"),
+    # Requests that a canary Ingress diverted have the stable Service there, and are in its part.
+    SeriesIdentity.INGRESS: ("exported_service", _REVISION_ENDS, ".*[{}]"),
 }
 
 

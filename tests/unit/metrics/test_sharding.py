@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from modeldeployment.api.serving import SeriesIdentity
 from modeldeployment.metrics.answer import Answer
+from modeldeployment.metrics.identity import LABELS
 from modeldeployment.metrics.sharding import SHARD_BYTES, SHARDS_MAX, Shards, parts
 
 COUNTS = [1, 2, 4, 8, 16]
@@ -60,6 +61,13 @@ def test_parts_are_of_one_size(identity: SeriesIdentity, name: str) -> None:
     found = Counter(k for one in names for k, part in enumerate(parts(identity, 8)) if matches(part, one))
     assert len(found) == 8
     assert max(found.values()) < 1.5 * 8000 / 8
+
+
+@pytest.mark.parametrize("identity", SeriesIdentity)
+def test_sums_are_whole_in_every_part(identity: SeriesIdentity) -> None:
+    """Parts are told apart by a label that the sum keeps: otherwise one sum would be halves in two of them."""
+    for part in parts(identity, 4):
+        assert re.split("[=!]", part)[0] in LABELS[identity], part
 
 
 def answers(count: int, size: int) -> list[Answer]:
