@@ -220,6 +220,7 @@ class Fleet:
                 async for seen in self._evidence.look(watched, instant, prometheus):
                     measured += sum(evidence.state.measured for evidence in seen.values())
                     decided.append(self._conclude([left.pop(key) for key in seen], seen))
+                self._spawn(self._evidence.recall(watched, instant, prometheus))
         except Exception as error:
             _LOG.exception("look failed", extra={"interval": interval})
             self._telemetry.errors.labels("look").inc()
