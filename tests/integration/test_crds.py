@@ -132,9 +132,9 @@ def test_categories(api_lab: Lab, made: Manifest, category: str) -> None:
 
 
 def test_columns(api_lab: Lab, made: Manifest) -> None:
-    """`kubectl get md` has the columns of the design; MESSAGE comes with -o wide, BUDGET with budgets."""
+    """`kubectl get md` has the columns of the design; MESSAGE comes with -o wide."""
     header, row = api_lab.kubectl("get", "md", "made").stdout.splitlines()
-    assert header.split() == ["NAME", "HEALTH", "STATE", "STABLE", "CANARY", "WEIGHT", "VERDICT", "AGE"]
+    assert header.split() == ["NAME", "HEALTH", "STATE", "STABLE", "CANARY", "WEIGHT", "VERDICT", "BUDGET", "AGE"]
     assert row.split()[0] == "made"
     assert api_lab.kubectl("get", "md", "-o", "wide").stdout.splitlines()[0].split()[-1] == "MESSAGE"
     revisions = api_lab.kubectl("get", "mr", "-o", "wide", "--ignore-not-found").stdout.splitlines()
@@ -142,7 +142,7 @@ def test_columns(api_lab: Lab, made: Manifest) -> None:
 
 
 def test_columns_are_filled_from_status(api_lab: Lab) -> None:
-    """HEALTH, STATE, STABLE, CANARY, WEIGHT and VERDICT show what is in status."""
+    """HEALTH, STATE, STABLE, CANARY, WEIGHT, VERDICT and BUDGET show what is in status."""
     path = f"{COLLECTIONS['ModelDeployment']}/columns"
     revision = {"revision": "columns-0123456789", "replicas": 1, "readyReplicas": 1, "wantedWeight": 10}
     progressing = {
@@ -156,6 +156,7 @@ def test_columns_are_filled_from_status(api_lab: Lab) -> None:
     status = {
         "conditions": [progressing],
         "health": "OK",
+        "budget": "97%",
         "stable": {**revision, "version": "1.3.2"},
         "canary": {**revision, "version": "1.4.0", "weight": 10},
         "rollout": {
@@ -168,8 +169,8 @@ def test_columns_are_filled_from_status(api_lab: Lab) -> None:
     for _ in _created(api_lab, model_deployment(name="columns")):
         api_lab.api.patch(f"{path}/status", {"status": status})
         row = api_lab.kubectl("get", "md", "columns", "--no-headers", "-o", "wide").stdout.split()
-        assert row[:7] == ["columns", "OK", "CanaryRunning", "1.3.2", "1.4.0", "10", "Inconclusive"]
-        assert row[8:] == ["so", "far", "so", "good"]
+        assert row[:8] == ["columns", "OK", "CanaryRunning", "1.3.2", "1.4.0", "10", "Inconclusive", "97%"]
+        assert row[9:] == ["so", "far", "so", "good"]
 
 
 def test_the_minimal_manifest(api_lab: Lab) -> None:
@@ -315,6 +316,8 @@ VALID: dict[str, Manifest] = {
     "minimal": model_deployment(),
     "revision": model_revision(),
     "policy": model_policy(),
+    "a budget of 4 weeks": model_deployment({"spec.objectives[0].budget": {"period": "672h"}}),
+    "a budget by default": model_deployment({"spec.objectives[0].budget": {}}),
     "name of 63 characters": model_deployment(name="x" * 63),
     "name with a dot": model_deployment(name="fraud.eu"),
     "version as a date": model_deployment({"spec.model.version": "2026-11-24"}),

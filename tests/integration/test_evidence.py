@@ -15,6 +15,7 @@ import pytest
 from integration.counted import SCRAPE, Pod, Prometheus
 from modeldeployment.api.serving import Dialect, Metrics, MetricsSource, OwnDialect, SeriesIdentity
 from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interval
+from modeldeployment.decision.rules import RuleKind, Sli
 from modeldeployment.metrics import (
     Connection,
     EvidenceStore,
@@ -170,6 +171,34 @@ async def test_counts_equal_the_truth_and_increase_does_not(
     evidence = await heir.look(looks.evidence[-1].time)
     assert list(evidence.intervals) == after
     assert evidence.state is DataState.FLOWING
+
+
+async def test_a_new_operator_reads_what_was_spent(prometheus: Prometheus) -> None:
+    """What a store that begins now reads of a budget's past is what was counted, to the request, in every window."""
+    stem = "fraud"
+    pods = [Pod(f"{stem}-{digit * 10}-7d9c5b8f6d-aaaaa", created=datetime.now(UTC)) for digit in "12"]
+    prometheus.start(*pods)
+    for pod in pods:
+        pod.serve(500, 20, 5)
+    await asyncio.sleep(SEEN)
+    for pod in pods:
+        pod.serve(100, 3, 2)
+    await asyncio.sleep(SEEN + INTERVAL)
+    slis = {kind: Sli(kind, 100.0 if kind is RuleKind.SLOW else 0.0, 0.99, 30 * 86_400.0) for kind in RuleKind}
+    del slis[RuleKind.QUERY]
+    name = f"{stem}-{'2' * 10}"  # of the other revision nobody knows any more
+    created = {pod.name: pod.created for pod in pods if pod.created}
+    model = replace(watched(revisions=(name,), serving=name, pods=created), slis=frozenset(slis.values()))
+    looks, instant = Looks(prometheus, model), evaluation_instant(datetime.now(UTC), INTERVAL, SETTLE)
+    await looks.look(instant)
+    async with PrometheusClient(Connection(prometheus.url, timeout=5)) as client:
+        await looks.store.recall([model], instant, client)
+    evidence = await looks.look(instant + timedelta(seconds=INTERVAL))
+    truth = all_of(*pods)
+    for window, tally in evidence.tallies[slis[RuleKind.ERRORS]].items():
+        assert (tally.requests, tally.bad) == (truth.requests, truth.errors), f"over {window:g} s"
+    for window, tally in evidence.tallies[slis[RuleKind.SLOW]].items():
+        assert (tally.requests, tally.bad) == (truth.timed, 14), f"over {window:g} s"
 
 
 async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus) -> None:

@@ -73,9 +73,10 @@ def test_kubectl_tells_what_goes_on(applied: Stand) -> None:
         load.stop()
     lab.kubectl("wait", "md/told", "--for=condition=Ready", "--timeout=20s")
     header, row = lab.kubectl("get", "md", "told").stdout.splitlines()
-    assert header.split() == ["NAME", "HEALTH", "STATE", "STABLE", "CANARY", "WEIGHT", "VERDICT", "AGE"]
+    assert header.split() == ["NAME", "HEALTH", "STATE", "STABLE", "CANARY", "WEIGHT", "VERDICT", "BUDGET", "AGE"]
     assert row.split()[0] == "told"
     assert row.split()[2:4] == ["RolledBack", "1"]
+    assert "99%" in row.split() or "100%" in row.split(), f"BUDGET is not there, or spent by a canary of seconds: {row}"
     for group in ("all", "ml"):
         assert "modeldeployment.modeldeployment.io/told" in lab.kubectl("get", group).stdout
     wanted = {"FirstVersionStarted", "FirstVersionServes", "RolloutStarted", "WeightRaised", "RolledBack"}

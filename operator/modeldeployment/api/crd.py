@@ -170,6 +170,7 @@ def modeldeployment() -> JSON:
                 "Percent of the traffic that the router was seen to send the canary.",
             ),
             _column("Verdict", ".status.rollout.verdict", "What the evidence says of the version on trial."),
+            _column("Budget", ".status.budget", "What is left of the error budget of which least is left."),
             _AGE,
             _column("Message", '.status.conditions[?(@.type=="Progressing")].message', "In words.", priority=1),
         ],

@@ -7,6 +7,8 @@ from pydantic import ConfigDict, Field, field_validator
 from modeldeployment.api.base import Model, exactly_one, extend, rule
 from modeldeployment.api.quantities import Decimal, Duration, Percentage, between, possible_share
 
+BUDGET_PERIOD = "720h"
+"""Over how long a budget lasts unless it says so: 30 days, as in the Google SRE workbook."""
 QUANTILES: tuple[float, ...] = (0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 
 
@@ -79,11 +81,29 @@ class PromQL(Model):
     )
 
 
+class Budget(Model):
+    """An error budget: the bad requests that the bound allows, counted over a longer time."""
+
+    period: Duration = Field(
+        default=BUDGET_PERIOD,
+        description="Over how long the allowed bad requests may be spent, up to now, e.g. 720h for 30 days (durations "
+        "have no days).",
+        json_schema_extra=between("168h", "2160h"),
+    )
+
+
 class Objective(Model):
     """One bound that the model must keep."""
 
     model_config = ConfigDict(
-        json_schema_extra=extend(exactly_one("errorRate", "latency", "availability", "promql", of="objective"))
+        json_schema_extra=extend(
+            exactly_one("errorRate", "latency", "availability", "promql", of="objective"),
+            rule(
+                "!has(self.budget) || !has(self.promql)",
+                "a promql objective counts no requests, so it has no error budget: leave budget out",
+                field_path=".budget",
+            ),
+        )
     )
 
     name: str = Field(
@@ -106,4 +126,9 @@ class Objective(Model):
         default="5m",
         description="Over how long the value shown in status, and the health of the stable version, are taken.",
         json_schema_extra=between("10s", "24h"),
+    )
+    budget: Budget | None = Field(
+        default=None,
+        description="Error budget of the model, whichever versions served: what is left of the bad requests that the "
+        "bound allows, and how fast they are spent. Unset: over 720h. A promql objective has none.",
     )

@@ -61,6 +61,15 @@ class Cause(StrEnum):
     """The pods do not come up, or went away: image, scheduling, probes, crashes."""
 
 
+class Alert(StrEnum):
+    """How soon somebody should look at a budget that burns."""
+
+    PAGE = "Page"
+    """Now: it is spent within days, or hours."""
+    TICKET = "Ticket"
+    """In the next days: it will not last for its period."""
+
+
 class RevisionStatus(StatusModel):
     """A revision that has a part in serving."""
 
@@ -182,6 +191,41 @@ class RolloutStatus(StatusModel):
     )
 
 
+class BurnStatus(StatusModel):
+    """A pair of windows over both of which a budget burns too fast."""
+
+    name: str = Field(max_length=6, description="Both windows, such as 1h/5m.")
+    rate: str = Field(
+        max_length=6,
+        description="Burn rate over the longer one: how many times faster than a budget that just lasts for its "
+        "period, e.g. 14.4.",
+    )
+
+
+class BudgetStatus(StatusModel):
+    """The error budget of one objective, over all versions that served."""
+
+    remaining: str = Field(
+        max_length=5,
+        description="What is left of the budget, rounded down, e.g. 97%; below 0% once it is proven to be overspent.",
+    )
+    since: datetime | None = Field(
+        default=None,
+        description="Since when requests are known, if that is less than the budget's period. What was before is taken "
+        "for time without bad requests, at the same traffic.",
+    )
+    alert: Alert | None = Field(
+        default=None,
+        description="Page: it burns so fast that somebody should look now. Ticket: it will not last for its period.",
+    )
+    burning: tuple[BurnStatus, ...] = Field(
+        default=(),
+        max_length=4,
+        description="The pairs of windows over both of which it burns too fast.",
+        json_schema_extra=extend(list_map_keys=("name",)),
+    )
+
+
 class ObjectiveStatus(StatusModel):
     """How the version that serves keeps one objective."""
 
@@ -198,6 +242,9 @@ class ObjectiveStatus(StatusModel):
         default=None, description="For a query: since when its value has been beyond the bound, if it is."
     )
     message: str = Field(default="", max_length=256, description="More, in a sentence.")
+    budget: BudgetStatus | None = Field(
+        default=None, description="Its error budget; unset for a promql objective, and while nothing is known of it."
+    )
 
 
 class ChosenDialect(StatusModel):
@@ -239,6 +286,11 @@ class ModelDeploymentStatus(StatusModel):
     health: Health = Field(
         default=Health.UNKNOWN,
         description="How the version that serves does: OK, Warning, Critical or Unknown.",
+    )
+    budget: str = Field(
+        default="",
+        max_length=5,
+        description="What is left of the error budget of which least is left, e.g. 97%; empty while none is known.",
     )
     stable: RevisionStatus | None = Field(default=None, description="The version that serves.")
     canary: RevisionStatus | None = Field(default=None, description="The version on trial.")

@@ -6,7 +6,7 @@ import typer
 
 from modeldeployment.api.conditions import find
 from modeldeployment.api.modeldeployment import ModelDeploymentStatus
-from modeldeployment.api.status import RevisionStatus
+from modeldeployment.api.status import BudgetStatus, RevisionStatus
 from modeldeployment.cli.cluster import Context, Name, Namespace, Target, on
 
 
@@ -18,7 +18,8 @@ def status(name: Name, namespace: Namespace = None, context: Context = None) -> 
 def render(name: str, shown: ModelDeploymentStatus) -> str:
     """The status as a person reads it."""
     progressing = find(shown.conditions, "Progressing")
-    lines = [f"{name}  {shown.health.value}  {progressing.reason if progressing else 'not looked at yet'}"]
+    left = f"  budget {shown.budget}" if shown.budget else ""
+    lines = [f"{name}  {shown.health.value}  {progressing.reason if progressing else 'not looked at yet'}{left}"]
     if progressing:
         lines.append(f"  {progressing.message}")
     for role in ("stable", "canary", "previous"):
@@ -33,17 +34,24 @@ def render(name: str, shown: ModelDeploymentStatus) -> str:
         lines += [f"│   ├── {rule.verdict.value:<13}{rule.message}" for rule in shown.rollout.rules]
     if shown.objectives:
         lines.append("├── objectives of the version that serves")
-        lines += [
-            f"│   ├── {o.verdict.value:<13}{o.name}: {o.value or o.message or o.reason} ({o.bound}"
-            f"{_requests(o.samples)})"
-            for o in shown.objectives
-        ]
+        for o in shown.objectives:
+            value = f"{o.name}: {o.value or o.message or o.reason} ({o.bound}{_requests(o.samples)})"
+            lines.append(f"│   ├── {o.verdict.value:<13}{value}")
+            if o.budget:
+                lines.append(f"│   │   └── {_budget(o.budget)}")
     if shown.decisions:
         lines.append("└── decisions")
         lines += [
             f"    ├── {d.time:%Y-%m-%d %H:%M:%S}  {d.effect:<20}{d.version:<16}{d.message}" for d in shown.decisions
         ]
     return "\n".join(lines)
+
+
+def _budget(budget: BudgetStatus) -> str:
+    alert = f"{budget.alert.value}: " if budget.alert else ""
+    since = f", known since {budget.since:%Y-%m-%d %H:%M}" if budget.since else ""
+    burning = "".join(f"; burns {b.rate} times too fast over {b.name}" for b in budget.burning)
+    return f"{alert}{budget.remaining} of its budget left{since}{burning}"
 
 
 def _requests(samples: int) -> str:

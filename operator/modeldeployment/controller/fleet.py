@@ -212,8 +212,7 @@ class Fleet:
     async def _look(self, entries: list[Entry], instant: datetime, interval: float) -> None:
         """One look at a cohort: the evidence of all, then each model for itself, beside the next look."""
         began, measured, left = time.perf_counter(), 0, {entry.key: entry for entry in entries}
-        steady, prometheus, found = self._policy.steady_seconds, self._policy.prometheus, dict[Key, Evidence]()
-        decided: list[asyncio.Task[None]] = []
+        steady, prometheus, decided = self._policy.steady_seconds, self._policy.prometheus, list[asyncio.Task[None]]()
         try:
             watched, found = self._watched(entries, steady, instant)
             decided.append(self._conclude([left.pop(key) for key in found], found))
@@ -221,6 +220,7 @@ class Fleet:
                 async for seen in self._evidence.look(watched, instant, prometheus):
                     measured += sum(evidence.state.measured for evidence in seen.values())
                     decided.append(self._conclude([left.pop(key) for key in seen], seen))
+                self._spawn(self._evidence.recall(watched, instant, prometheus))
         except Exception as error:
             _LOG.exception("look failed", extra={"interval": interval})
             self._telemetry.errors.labels("look").inc()

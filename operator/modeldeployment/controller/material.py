@@ -12,7 +12,13 @@ STEADY = timedelta(minutes=5)
 
 _WOBBLES: dict[str, Any] = {
     "rollout": {"evidence_time", "message", "rules", "unavailable_seconds"},
-    "objectives": {"__all__": {"value", "samples", "data_age_seconds", "message", "reason"}},
+    "budget": True,
+    "objectives": {
+        "__all__": {
+            **dict.fromkeys(("value", "samples", "data_age_seconds", "message", "reason"), True),
+            "budget": {"remaining", "since", "burning"},
+        }
+    },
     "conditions": {"__all__": {"message", "last_transition_time"}},
 }
 

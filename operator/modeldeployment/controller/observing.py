@@ -122,6 +122,7 @@ def watched_of(entry: Entry, store: Store, defaults: tuple[Objective, ...], stea
         and not entry.memory.states,
         interval=interval_of(entry, steady),
         windows=frozenset(rule.window for rule in wanted),
+        slis=frozenset(rule.sli for rule in wanted if rule.sli is not None),
         queries=frozenset(rule.query for rule in wanted if rule.kind is RuleKind.QUERY),
         needs_errors=_any(wanted, RuleKind.ERRORS),
         needs_latency=_any(wanted, RuleKind.SLOW),

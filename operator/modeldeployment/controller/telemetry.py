@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from modeldeployment.api.status import Health, ModelDeploymentStatus
+from modeldeployment.api.status import Alert, Health, ModelDeploymentStatus
 
 _HEALTH = {Health.OK: 0, Health.WARNING: 1, Health.CRITICAL: 2, Health.UNKNOWN: 3}
+_ALERTS = {None: 0, Alert.TICKET: 1, Alert.PAGE: 2}
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -17,6 +19,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self._budgets: dict[tuple[str, str], frozenset[str]] = {}
         prefix = "modeldeployment"
         self.tick_seconds = Histogram(
             f"{prefix}_tick_seconds",
@@ -58,6 +61,18 @@ class Telemetry:
             ["namespace", "name"],
             registry=registry,
         )
+        self.budget = Gauge(
+            f"{prefix}_budget_remaining_percent",
+            "What is left of an objective's error budget, rounded down; below 0 once it is overspent.",
+            ["namespace", "name", "objective"],
+            registry=registry,
+        )
+        self.alert = Gauge(
+            f"{prefix}_budget_alert",
+            "How fast an objective's error budget burns: 0 it lasts, 1 Ticket, 2 Page.",
+            ["namespace", "name", "objective"],
+            registry=registry,
+        )
         self.weight = Gauge(
             f"{prefix}_weight_percent",
             "Percent of the traffic that the router was seen to send.",
@@ -81,12 +96,24 @@ class Telemetry:
                 self.weight.labels(namespace, name, role).set(seen.weight)
             else:
                 self._drop(self.weight, namespace, name, role)
+        budgets = {o.name: o.budget for o in status.objectives if o.budget}
+        self._forget_budgets(namespace, name, but=budgets)
+        for objective, budget in budgets.items():
+            self.budget.labels(namespace, name, objective).set(int(budget.remaining.rstrip("%")))
+            self.alert.labels(namespace, name, objective).set(_ALERTS[budget.alert])
+        self._budgets[namespace, name] = frozenset(budgets)
 
     def forget(self, namespace: str, name: str) -> None:
         """Removes a model's series."""
         self._drop(self.health, namespace, name)
+        self._forget_budgets(namespace, name)
         for role in ("stable", "canary", "previous"):
             self._drop(self.weight, namespace, name, role)
+
+    def _forget_budgets(self, namespace: str, name: str, but: Collection[str] = ()) -> None:
+        for objective in self._budgets.pop((namespace, name), frozenset()).difference(but):
+            self._drop(self.budget, namespace, name, objective)
+            self._drop(self.alert, namespace, name, objective)
 
     @staticmethod
     def _drop(gauge: Gauge, *labels: str) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from modeldeployment.decision.arms import Counts
 from modeldeployment.decision.evidence import Delta
 from modeldeployment.decision.latency import Edges, choose_edges, shared_edges
-from modeldeployment.decision.rules import Rule, RuleKind
+from modeldeployment.decision.rules import Rule, RuleKind, Sli
 
 NO_ERRORS = "this dialect has no counter of errors"
 NO_HISTOGRAM = "this dialect has no latency histogram, or it had no request yet"
 
 
-def edges_of(rule: Rule, deltas: Iterable[Delta]) -> tuple[Edges | None, str]:
+def edges_of(rule: Rule | Sli, deltas: Iterable[Delta]) -> tuple[Edges | None, str]:
     """The bucket edges (ms) that every pod has and that a latency rule is judged by; or why there are none."""
     timed = [delta.faster for delta in deltas if delta.faster]
     if not timed:
@@ -22,7 +22,7 @@ def edges_of(rule: Rule, deltas: Iterable[Delta]) -> tuple[Edges | None, str]:
     return choice.edges, choice.message
 
 
-def count(rule: Rule, delta: Delta, edges: Edges | None) -> Counts | None:
+def count(rule: Rule | Sli, delta: Delta, edges: Edges | None) -> Counts | None:
     """What the rule counts of one pod; None when its counters cannot tell."""
     if rule.kind is RuleKind.ERRORS:
         return None if delta.errors is None else Counts(delta.requests, delta.errors, delta.errors)

@@ -28,6 +28,7 @@ from modeldeployment.api.status import (
     RevisionStatus,
     RolloutStatus,
 )
+from modeldeployment.decision import budget
 from modeldeployment.decision import health as healthy
 from modeldeployment.decision.evidence import DataState, Evidence, Route, RouteState
 from modeldeployment.decision.memory import Memory
@@ -227,6 +228,7 @@ def _told(view: View, move: Move) -> ModelDeploymentStatus:
             "observed_generation": view.generation,
             "conditions": conditions,
             "health": word,
+            "budget": budget.lowest(kept),
             "objectives": kept,
             "replicas": (stable_work.replicas or 0) if stable_work else 0,
             "selector": f"{names.LABEL_REVISION}={status.stable.revision}" if status.stable else "",

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from modeldeployment.decision.rules import Sli
+
 
 class DataState(StrEnum):
     """What is known about a model's metrics. Only the first lets a rollout move on."""
@@ -50,6 +52,20 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """What a budget counted in a window, over all revisions of the model.
+
+    Attributes:
+        requests, bad: in the part of the window that is known.
+        known: how long (s) that part is.
+    """
+
+    requests: int
+    bad: int
+    known: float
+
+
+@dataclass(frozen=True, slots=True)
 class Interval:
     """What both arms did in one interval.
 
@@ -89,6 +105,7 @@ class Evidence:
         intervals: those closed since the last look, oldest first.
         history: what the stable revision did earlier, given once at the start of a trial.
         windows: window length (s) → what the serving revision did in the last such window.
+        tallies: what a budget counts → window length (s) → what it counted; none before its past was read.
         data_age: age of the newest sample (s).
         values: (query, revision) → value; revision "" speaks for the whole model.
         query_errors: query → why it has no value: it concerns the rules of that query alone.
@@ -104,6 +121,7 @@ class Evidence:
     intervals: tuple[Interval, ...] = ()
     history: History | None = None
     windows: Mapping[float, Delta] = field(default_factory=dict)
+    tallies: Mapping[Sli, Mapping[float, Tally]] = field(default_factory=dict)
     data_age: float | None = None
     values: Mapping[tuple[str, str], float] = field(default_factory=dict)
     query_errors: Mapping[str, str] = field(default_factory=dict)

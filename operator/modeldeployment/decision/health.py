@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modeldeployment.api.status import Health, ObjectiveStatus, Verdict
-from modeldeployment.decision import kernel, say
+from modeldeployment.api.status import Alert, BudgetStatus, Health, ObjectiveStatus, Verdict
+from modeldeployment.decision import budget, kernel, say
 from modeldeployment.decision.arms import Counts
 from modeldeployment.decision.counting import NO_ERRORS, count, edges_of
 from modeldeployment.decision.evidence import DataState, Delta
@@ -16,21 +16,23 @@ from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, RuleKind, objective_rules
 from modeldeployment.decision.view import View
 
+_BLIND = (DataState.QUERY_ERROR, DataState.NO_PROMETHEUS)
 _PROOF = math.log(1 / 0.01)
 """Log e-value at which a window proves its objective broken, or kept."""
 
 
 def objectives(view: View) -> tuple[ObjectiveStatus, ...]:
-    """Each objective of the spec (or of the policy) with its value, bound, verdict, sample size and age of data."""
+    """Each objective of the spec (or of the policy): value, bound, verdict, sample size, age of data, budget."""
     rules = objective_rules(view.spec, view.default_objectives)
     counted = {rule.name: _count(view, rule) for rule in rules if rule.kind is not RuleKind.QUERY}
     proofs = _proofs([(rule, counts) for rule in rules if (counts := counted.get(rule.name, (None, ""))[0])])
-    return tuple(
+    told = (
         _query(view, rule, _told(view, rule))
         if rule.kind is RuleKind.QUERY
         else _judged(view, rule, *counted[rule.name], proofs.get(rule.name, (0.0, 0.0)))
         for rule in rules
     )
+    return tuple(o.model_copy(update={"budget": _budget(view, r)}) for r, o in zip(rules, told, strict=True))
 
 
 def _count(view: View, rule: Rule) -> tuple[Counts | None, str]:
@@ -58,24 +60,33 @@ def _proofs(counted: Sequence[tuple[Rule, Counts]]) -> dict[str, tuple[float, fl
 def health(view: View, kept: tuple[ObjectiveStatus, ...]) -> tuple[Health, str, str]:
     """The word, its reason and its sentence.
 
-    Critical: an objective is proven broken. Warning: a value is beyond its bound, without proof yet, or one has no
-    value while others have. Unknown: nothing can be told. OK: everything else.
+    Critical: an objective is proven broken, or its budget burns so fast that somebody should look now. Warning: a value
+    is beyond its bound, without proof yet; a budget will not last, or is spent; an objective has no value while others
+    have. Unknown: nothing can be told. OK: everything else.
     """
     if view.status.stable is None:
         return Health.UNKNOWN, "NothingServes", "no version serves yet"
     evidence = view.evidence
-    blind = evidence.state in (DataState.QUERY_ERROR, DataState.NO_PROMETHEUS)
     # Of another version, the one on trial until lately: the one that serves is told by its own counts.
-    if blind or (evidence.state is not DataState.FLOWING and view.evidence_of_serving):
+    if evidence.state in _BLIND or (evidence.state is not DataState.FLOWING and view.evidence_of_serving):
         return Health.UNKNOWN, evidence.word, evidence.message
     if not kept:
         return Health.UNKNOWN, "NoObjectives", "no objective says what good is: add spec.objectives"
     broken = [o for o in kept if o.verdict is Verdict.FAIL]
     if broken:
         return Health.CRITICAL, "ObjectiveBroken", _list(broken)
+    paging = [o for o in kept if o.budget and o.budget.alert is Alert.PAGE]
+    if paging:
+        return Health.CRITICAL, "BudgetBurning", _budgets(view, paging)
     beyond = [o for o in kept if o.reason == "BeyondBound"]
     if beyond:
         return Health.WARNING, "BeyondBound", _list(beyond)
+    burning = [o for o in kept if o.budget and o.budget.alert]
+    if burning:
+        return Health.WARNING, "BudgetBurning", _budgets(view, burning)
+    spent = [o for o in kept if o.budget and budget.overspent(o.budget)]
+    if spent:
+        return Health.WARNING, "BudgetExhausted", _budgets(view, spent)
     unknown = [o for o in kept if o.reason in ("NoValue", "CannotTell")]
     if len(unknown) == len(kept):
         return Health.UNKNOWN, "NoValue", _list(unknown)
@@ -85,7 +96,25 @@ def health(view: View, kept: tuple[ObjectiveStatus, ...]) -> tuple[Health, str, 
 
 
 def _list(some: list[ObjectiveStatus]) -> str:
-    return "; ".join(f"{o.name} {o.value or o.message} (bound {o.bound})" for o in some)[:1024]
+    return "; ".join(f"{o.name} {o.value or o.message} (bound {o.bound})" for o in some)
+
+
+def _budgets(view: View, some: list[ObjectiveStatus]) -> str:
+    now = view.evidence.time
+    return "; ".join(f"{o.name}: {budget.say(o.budget, now)} (bound {o.bound})" for o in some if o.budget)
+
+
+def _budget(view: View, rule: Rule) -> BudgetStatus | None:
+    """The objective's budget. While its requests cannot be counted, and before its past was read, it stands still."""
+    if rule.sli is None:
+        return None
+    told = next((o for o in view.status.objectives if o.name == rule.name and o.bound == rule.bound), None)
+    before = told.budget if told else None
+    evidence, tallies = view.evidence, view.evidence.tallies.get(rule.sli)
+    unseen = not evidence.state.measured and view.evidence_of_serving
+    if tallies is None or evidence.state in _BLIND or unseen:
+        return before
+    return budget.status(tallies, rule.period, rule.share, evidence.time, before)
 
 
 def _told(view: View, rule: Rule) -> ObjectiveStatus:

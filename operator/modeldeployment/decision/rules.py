@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from modeldeployment.api.modeldeployment import ModelDeploymentSpec
-from modeldeployment.api.objectives import Objective
+from modeldeployment.api.objectives import BUDGET_PERIOD, Objective
 from modeldeployment.api.quantities import fraction, milliseconds, say_duration, seconds
 
 
@@ -17,6 +17,22 @@ class RuleKind(StrEnum):
     ERRORS = "Errors"
     SLOW = "Slow"
     QUERY = "Query"
+
+
+@dataclass(frozen=True, slots=True)
+class Sli:
+    """What a budget counts (a service level indicator): which requests are bad, and for how long that is remembered.
+
+    Attributes:
+        kind: ERRORS or SLOW.
+        edge_ms, quantile: for SLOW, as in `Rule`.
+        period: seconds that the budget lasts.
+    """
+
+    kind: RuleKind
+    edge_ms: float
+    quantile: float
+    period: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,7 @@ class Rule:
         bound: the bound as a person reads it.
         rolls_back: whether breaking it takes a canary back.
         window: length (s) of the window that health and the value in status are taken over.
+        period: length (s) that its error budget lasts; 0: it has none.
     """
 
     name: str
@@ -47,6 +64,12 @@ class Rule:
     sustained: float = 0.0
     rolls_back: bool = True
     window: float = 300.0
+    period: float = 0.0
+
+    @property
+    def sli(self) -> Sli | None:
+        """What its error budget counts; None if it has none."""
+        return Sli(self.kind, self.edge_ms, self.quantile, self.period) if self.period else None
 
     @property
     def subject(self) -> str:
@@ -88,14 +111,16 @@ def _slow(name: str, quantile: float, edge_ms: float, window: float = _WINDOW) -
 def objective_rule(objective: Objective) -> Rule:
     """The rule of one objective."""
     name, window = objective.name, seconds(objective.window)
+    period = seconds(objective.budget.period if objective.budget else BUDGET_PERIOD)
     if objective.error_rate:
-        return _errors(name, fraction(objective.error_rate.max), window=window)
+        return replace(_errors(name, fraction(objective.error_rate.max), window=window), period=period)
     if objective.availability:
         rule = _errors(name, round(1 - fraction(objective.availability.min), 9), window=window)
-        return replace(rule, bound=f"at least {objective.availability.min} answered")
+        return replace(rule, bound=f"at least {objective.availability.min} answered", period=period)
     if objective.latency:
         latency = objective.latency
-        return _slow(name, float(latency.quantile), seconds(latency.max) * 1000, window=window)
+        rule = _slow(name, float(latency.quantile), seconds(latency.max) * 1000, window=window)
+        return replace(rule, period=period)
     assert objective.promql is not None  # the union's rule
     promql = objective.promql
     highest = None if promql.max is None else float(promql.max)

@@ -8,9 +8,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from modeldeployment.api.serving import MetricsSource
-from modeldeployment.decision.evidence import Delta, Interval
+from modeldeployment.decision import budget
+from modeldeployment.decision.counting import count, edges_of
+from modeldeployment.decision.evidence import Delta, Interval, Tally
+from modeldeployment.decision.rules import RuleKind, Sli
 from modeldeployment.metrics.counters import STUCK_AFTER, Counters, Taken
 from modeldeployment.metrics.dialects import selectors_of
+from modeldeployment.metrics.ladder import Ladder
 from modeldeployment.metrics.planning import Indicator
 from modeldeployment.metrics.restarts import starts_of
 from modeldeployment.metrics.snapshot import Gains, Snapshot
@@ -21,7 +25,9 @@ from modeldeployment.metrics.windows import Window
 class ModelState:
     """What is remembered of one model between two looks. `known_from`: instant of its first snapshot (unix seconds).
 
-    `source` is what its counters were read by, once they were: others count something else, and must begin anew.
+    Attributes:
+        source: what its counters were read by, once they were: others count something else, and must begin anew.
+        ladders: what a budget counts → what it counted.
     """
 
     def __init__(self, known_from: float) -> None:
@@ -30,6 +36,7 @@ class ModelState:
         self.last_traffic: dict[str, float] = {}
         self.history_given: object = None
         self.source: MetricsSource | None = None
+        self.ladders: dict[Sli, Ladder] = {}
         self._closed = known_from
         self._known_from = known_from
         self._control_absent = False
@@ -47,8 +54,10 @@ class ModelState:
             self.counters.skip()
             self._trial, self._closed = trial, self.instant
         created = {pod: moment.timestamp() for pod, moment in model.pods.items()}
-        for revision, gains in self.counters.observe(snapshot, created, starts_of(model)).items():
+        gained = self.counters.observe(snapshot, created, starts_of(model))
+        for revision, gains in gained.items():
             self.count(model, revision, snapshot.instant, gains)
+        self._spend(model, snapshot, gained)
         self.instant = snapshot.instant
         return self._close(model, snapshot)
 
@@ -71,6 +80,8 @@ class ModelState:
         kept = {(r, w) for r in model.revisions for w in model.windows}
         for key in self._windows.keys() - kept:
             del self._windows[key]
+        for sli in self.ladders.keys() - model.slis:
+            del self.ladders[sli]
 
     def windows(self, model: Watched, instant: float, indicators: frozenset[Indicator]) -> dict[float, Delta]:
         """What the serving revision did in each window; none before it was scraped at all."""
@@ -82,6 +93,28 @@ class ModelState:
             for length in model.windows
         }
         return {length: delta(total, edges, indicators) for length, total in sums.items()}
+
+    def tallies(self) -> dict[Sli, dict[float, Tally]]:
+        """What each budget counted up to the last snapshot, in each window; none of those whose past is still read."""
+        return {
+            sli: {window: ladder.total(self.instant, window) for window in (*budget.WINDOWS, sli.period)}
+            for sli, ladder in self.ladders.items()
+            if ladder.told
+        }
+
+    def _spend(self, model: Watched, snapshot: Snapshot, gained: Mapping[str, Gains]) -> None:
+        """Adds to the budgets, which are the model's: all its revisions spend them."""
+        for sli in model.slis - self.ladders.keys():
+            if sli.kind is RuleKind.SLOW or Indicator.ERRORS in snapshot.indicators:  # else nobody counts errors
+                self.ladders[sli] = Ladder(sli.period, self.instant)
+        if not self.ladders:
+            return
+        for revision, gains in gained.items():
+            counted = delta(gains, self.counters.edges(revision), snapshot.indicators)
+            for sli, ladder in self.ladders.items():
+                counts = count(sli, counted, edges_of(sli, [counted])[0])
+                if counts is not None:
+                    ladder.add(snapshot.instant, int(counts.n), int(counts.low))
 
     def _close(self, model: Watched, snapshot: Snapshot) -> Interval | None:
         counters, absent = self.counters, self._is_absent(model, snapshot.instant)

@@ -85,7 +85,9 @@ async def replay(
             if isinstance(past, PrometheusError):
                 made[model.key] = past
                 continue
-            steps = [state.step(model, snapshot) for snapshot in past]
+            # Budgets begin with the first look, and are told of their past by another reader.
+            without = replace(model, slis=frozenset())
+            steps = [state.step(without, snapshot) for snapshot in past]
             made[model.key] = state, [interval for interval in steps if interval is not None]
             await asyncio.sleep(0)
     return made
@@ -127,7 +129,8 @@ async def _past_of_control(
             if isinstance(past, PrometheusError):
                 continue
             state = ModelState(grid.start)
-            asked = replace(model, trial_start=None, evidence_time=utc(grid.start), windows=frozenset())
+            since = utc(grid.start)
+            asked = replace(model, trial_start=None, evidence_time=since, windows=frozenset(), slis=frozenset())
             steps = [state.step(asked, snapshot) for snapshot in past]
             given[model.key] = tuple(as_history(step) for step in steps if step is not None)
             await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from modeldeployment.decision.evidence import DataState, Evidence, History, Interval
-from modeldeployment.metrics import readings, replay, states
+from modeldeployment.metrics import readings, recall, replay, states
 from modeldeployment.metrics.answer import Answer
 from modeldeployment.metrics.asking import Asking
 from modeldeployment.metrics.client import PrometheusClient
@@ -42,6 +42,7 @@ class EvidenceStore:
         self._states: dict[ModelKey, ModelState] = {}
         self._failed_replays: dict[ModelKey, int] = {}
         self._shards, self._past_shards = Shards(), Shards()
+        self._recalling = False
 
     def forget(self, key: ModelKey) -> None:
         """Drops what is known of a model."""
@@ -118,6 +119,17 @@ class EvidenceStore:
                 )
         return evidence
 
+    async def recall(self, models: Sequence[Watched], instant: datetime, prometheus: PrometheusClient) -> None:
+        """Reads the past of the models' budgets that are new here. Beside the looks: one reader at a time."""
+        if self._recalling:
+            return
+        self._recalling = True
+        try:
+            known = [(m, state.ladders, state.counters) for m in models if (state := self._states.get(m.key))]
+            await recall.recall(known, instant.timestamp(), prometheus)
+        finally:
+            self._recalling = False
+
     def _evidence(
         self,
         model: Watched,
@@ -150,6 +162,7 @@ class EvidenceStore:
             intervals=intervals,
             history=history,
             windows=state.windows(model, now, indicators),
+            tallies=state.tallies(),
             data_age=states.data_age(model, state, now),
             values=values,
             query_errors=query_errors,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from modeldeployment.api.serving import Metrics
+from modeldeployment.decision.rules import Sli
 
 ModelKey = tuple[str, str]
 """Namespace and name of a ModelDeployment."""
@@ -34,6 +35,7 @@ class Watched:
         wants_history: hand out what the control did before the trial, once for each trial.
         interval: seconds between two looks.
         windows: window lengths (s) over which the serving revision is summed.
+        slis: what the error budgets count.
         queries: PromQL objectives.
         needs_errors, needs_latency: whether some rule counts errors, or slow requests.
         pods: pod → when it was created.
@@ -55,6 +57,7 @@ class Watched:
     wants_history: bool = False
     interval: float = 10.0
     windows: frozenset[float] = frozenset()
+    slis: frozenset[Sli] = frozenset()
     queries: frozenset[str] = frozenset()
     needs_errors: bool = False
     needs_latency: bool = False

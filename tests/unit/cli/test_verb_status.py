@@ -8,7 +8,16 @@ from typer.testing import CliRunner
 
 from modeldeployment.api.conditions import Condition
 from modeldeployment.api.modeldeployment import ModelDeploymentStatus
-from modeldeployment.api.status import DecisionRecord, Health, RevisionStatus
+from modeldeployment.api.status import (
+    Alert,
+    BudgetStatus,
+    BurnStatus,
+    DecisionRecord,
+    Health,
+    ObjectiveStatus,
+    RevisionStatus,
+    Verdict,
+)
 from modeldeployment.cli.app import app
 from modeldeployment.cli.status import render
 
@@ -37,6 +46,24 @@ def test_it_says_who_serves_and_what_is_waited_for() -> None:
     assert "waiting for evidence" in text
     assert "100% (wanted 90%), 0 of 2 pods Ready" in text
     assert "2026-11-25 12:00:00  WeightRaised" in text
+
+
+def test_it_shows_budgets() -> None:
+    """What is left, since when that is known, and which windows burn; nothing for an objective without a budget."""
+    burning = (BurnStatus(name="1h/5m", rate="16.2"),)
+    budget = BudgetStatus(remaining="91%", since=NOW, alert=Alert.PAGE, burning=burning)
+    errors = ObjectiveStatus(
+        name="errors", verdict=Verdict.FAIL, reason="ProvenBroken", value="20%", bound="at most 1%"
+    )
+    status = ModelDeploymentStatus(
+        health=Health.CRITICAL,
+        budget="91%",
+        objectives=(errors.model_copy(update={"budget": budget}), errors.model_copy(update={"name": "auc"})),
+    )
+    text = render("fraud", status)
+    assert text.startswith("fraud  Critical  not looked at yet  budget 91%\n")
+    assert "Page: 91% of its budget left, known since 2026-11-25 12:00; burns 16.2 times too fast over 1h/5m" in text
+    assert text.count("of its budget left") == 1
 
 
 def test_a_model_nobody_looked_at_yet_is_said_to_be_so() -> None:

@@ -12,6 +12,9 @@ from modeldeployment.api import names
 from modeldeployment.api.base import JSON
 from modeldeployment.api.conditions import Condition
 from modeldeployment.api.status import (
+    Alert,
+    BudgetStatus,
+    BurnStatus,
     ModelDeploymentStatus,
     ObjectiveStatus,
     RevisionStatus,
@@ -314,11 +317,14 @@ _MATERIAL: dict[str, ModelDeploymentStatus] = {
     "a rule's verdict": with_("rollout", rules=(_RULE.model_copy(update={"verdict": Verdict.PASS}),)),
     "the clock of the deadline stops": with_("rollout", unavailable_since=NOW),
     "an objective's verdict": with_("objectives", verdict=Verdict.FAIL),
+    "an alert of a budget": with_("objectives", budget=BudgetStatus(remaining="97%", alert=Alert.PAGE)),
+    "the first word of a budget": with_("objectives", budget=BudgetStatus(remaining="100%")),
 }
 _WOBBLES: dict[str, ModelDeploymentStatus] = {
     "a value": with_("objectives", value="0.2%", samples=7, data_age_seconds=3),
     "within or beyond a bound": with_("objectives", reason="BeyondBound"),
     "a sentence": with_("conditions", message="other"),
+    "what is left of a budget": BASE.model_copy(update={"budget": "97%"}),
     "evidence": with_("rollout", evidence_time=NOW, message="more"),
     "the state of a test": with_("rollout", rules=(_RULE.model_copy(update={"state": "b", "message": "2 of 20"}),)),
 }
@@ -353,7 +359,7 @@ _PARTS = [
 ]
 
 
-@pytest.mark.parametrize("field", ModelDeploymentStatus.model_fields)
+@pytest.mark.parametrize("field", sorted(ModelDeploymentStatus.model_fields.keys() - {"budget"}))
 def test_every_field_of_the_status_is_material(field: str) -> None:
     """A quarantine, a decision, one that drains: none may be held back."""
     assert getattr(FULL, field) != getattr(BASE, field)
@@ -366,6 +372,15 @@ def test_every_field_of_a_part_is_material_but_those_that_wobble(part: str, fiel
     other = getattr(first(getattr(FULL, part)), field)
     assert other != getattr(first(getattr(BASE, part)), field)
     assert worth_writing(with_(part, **{field: other}), BASE, NOW, NOW) is (field not in _MAY_WAIT.get(part, ()))
+
+
+def test_numbers_of_a_budget_may_wait() -> None:
+    """What is left, how fast it burns over which windows, and since when that is known: written with the rest."""
+    old = with_("objectives", budget=BudgetStatus(remaining="98%", alert=Alert.PAGE))
+    burning = (BurnStatus(name="1h/5m", rate="16.2"),)
+    new = with_("objectives", budget=BudgetStatus(remaining="97%", alert=Alert.PAGE, burning=burning, since=NOW))
+    assert not worth_writing(new, old, NOW, NOW)
+    assert worth_writing(new, old, NOW, NOW + STEADY)
 
 
 def test_nothing_new_is_never_written() -> None:

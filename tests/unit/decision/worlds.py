@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any, Final
 
 from builders import model_deployment
@@ -25,6 +26,8 @@ from modeldeployment.api.status import (
     ModelDeploymentStatus,
 )
 from modeldeployment.controller.material import worth_writing
+from modeldeployment.decision import budget
+from modeldeployment.decision.counting import count, edges_of
 from modeldeployment.decision.decide import Decision, decide, wanted_weights
 from modeldeployment.decision.evidence import (
     DataState,
@@ -34,10 +37,13 @@ from modeldeployment.decision.evidence import (
     Revision,
     Route,
     RouteState,
+    Tally,
     Workload,
 )
 from modeldeployment.decision.memory import Memory
+from modeldeployment.decision.rules import Sli, objective_rules
 from modeldeployment.decision.view import View, roles
+from modeldeployment.metrics.ladder import Ladder
 from modeldeployment.serving.children import revision_of
 from modeldeployment.serving.desired import pods_wanted
 
@@ -179,6 +185,7 @@ class World:
         self._read: dict[str, tuple[int, int, int]] = {}
         self._log: list[tuple[datetime, datetime, Counted]] = []
         self._log_end = START
+        self._ladders: dict[Sli, Ladder] = {}
         self._unused: tuple[Interval, ...] = ()
         self._scraped: set[str] = set()
         self._last_traffic: dict[str, datetime] = {}
@@ -382,11 +389,28 @@ class World:
             self._read[revision] = whole
             pod = f"{revision}-{len(self._log) if self.fleeting_pods else 'pod'}"
             counted[revision] = {pod: _delta(*(a - b for a, b in zip(whole, read, strict=True)))}
+        self._spend(counted)
         row = (self._log_end, self.now, counted)
         self._log.append(row)
         self._log_end = self.now
         self._unused = (*self._unused, self._interval(*row))
         self._evidence = self._evidence_at(self.now)
+
+    def _spend(self, counted: Counted) -> None:
+        """Budgets: what all revisions did."""
+        for sli in {rule.sli for rule in objective_rules(self.spec) if rule.sli}:
+            for delta in (delta for pods in counted.values() for delta in pods.values()):
+                counts = count(sli, delta, edges_of(sli, [delta])[0])
+                if counts is not None:
+                    ladder = self._ladders.setdefault(sli, Ladder(sli.period, START.timestamp()))
+                    ladder.add(self.now.timestamp(), int(counts.n), int(counts.low))
+
+    def _tallies(self) -> dict[Sli, dict[float, Tally]]:
+        now = self.now.timestamp()
+        return {
+            sli: {window: ladder.total(now, window) for window in (*budget.WINDOWS, sli.period)}
+            for sli, ladder in self._ladders.items()
+        }
 
     def _interval(self, start: datetime, end: datetime, counted: Counted) -> Interval:
         status = self.status
@@ -407,7 +431,8 @@ class World:
             state, message = DataState.NO_TRAFFIC, "no request"
         else:
             state, message = DataState.FLOWING, "requests are counted"
-        recent = [row[2].get(serving, {}) for row in self._log if (now - row[1]).total_seconds() < 300]
+        last_rows = takewhile(lambda row: (now - row[1]).total_seconds() < 300, reversed(self._log))
+        recent = [row[2].get(serving, {}) for row in last_rows]
         window = sum((delta for pods in recent for delta in pods.values()), Delta())
         return Evidence(
             self.data or state,
@@ -415,6 +440,7 @@ class World:
             now,
             subject,
             windows={300.0: window},
+            tallies=self._tallies(),
             data_age=1.0 if subject in self._scraped else None,
             values=dict(self.values),
             last_traffic=dict(self._last_traffic),

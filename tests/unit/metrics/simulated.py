@@ -36,6 +36,12 @@ class Endpoint:
             return None
         return self.scrapes[index - 1]
 
+    def last(self, time: float, length: float) -> tuple[float, dict[Name, float] | None] | None:
+        """The newest scrape that brought counters, of the last `length` seconds."""
+        index = bisect_right(self.scrapes, time, key=lambda s: s[0])
+        within = (s for s in reversed(self.scrapes[:index]) if s[0] > time - length and s[1] is not None)
+        return next(within, None)
+
 
 @dataclass
 class SimulatedPrometheus:
@@ -105,14 +111,19 @@ class SimulatedPrometheus:
         by = re.search(r"by \(([^)]*)\)", query)
         assert by is not None, query
         keep = by[1].split(", ")
+        over = re.search(r"last_over_time\(.*\[(\d+)ms\]\)", query)
         sums: dict[str, float] = {}
         for endpoint in self.endpoints:
             if not self._selected(query, endpoint.labels):
                 continue
-            if (scrape := endpoint.at(min(at, self.stored))) is None:
+            at = min(at, self.stored)
+            scrape = endpoint.last(at, int(over[1]) / 1000) if over else endpoint.at(at)
+            if scrape is None:
                 continue
             for name, value in self._samples(query, scrape):
                 labels = {**endpoint.labels, **({"le": name[1]} if isinstance(name, tuple) else {})}
+                if not self._selected(query, labels):
+                    continue
                 key = json.dumps({label: labels[label] for label in keep if label in labels})
                 sums[key] = max(sums.get(key, 0.0), value) if "timestamp" in query else sums.get(key, 0.0) + value
         yield from ((json.loads(key), value) for key, value in sums.items())
@@ -120,7 +131,11 @@ class SimulatedPrometheus:
     @staticmethod
     def _selected(query: str, labels: dict[str, str]) -> bool:
         matchers = re.findall(r'(\w+)([=!])~"([^"]*)"', query)
-        return all(bool(re.fullmatch(of, labels.get(label, ""))) == (sign == "=") for label, sign, of in matchers)
+        return all(
+            bool(re.fullmatch(of, labels.get(label, ""))) == (sign == "=")
+            for label, sign, of in matchers
+            if label != "le" or label in labels  # a bucket's, not the endpoint's
+        )
 
     @staticmethod
     def _samples(query: str, scrape: tuple[float, dict[Name, float] | None]) -> Iterator[tuple[Name, float]]:
