@@ -375,6 +375,8 @@ ROLLOUT: Final = (
     _deployment("interval too short", {f"{_ANALYSIS}.interval": "500ms"}, "must be from 1s to 5m"),
     _deployment("interval too long", {f"{_ANALYSIS}.interval": "10m"}, "must be from 1s to 5m"),
     _deployment("interval without a unit", {f"{_ANALYSIS}.interval": "10"}, _A_DURATION),
+    _deployment("tolerance of more than tenfold", {f"{_ANALYSIS}.sequential": {"tolerance": "11"}},
+                'must be from "1" to "10"', path=f"{_ANALYSIS}.sequential.tolerance"),
     _deployment("judge in lower case", {f"{_ANALYSIS}.judge": "threshold"}, "Unsupported value", '"Threshold"'),
     _deployment("threshold without its judge", {f"{_ANALYSIS}.threshold": {"failures": 2}}, "set judge to Threshold"),
     _deployment("sequential without its judge", {f"{_ANALYSIS}.sequential": {}, f"{_ANALYSIS}.judge": "Threshold"},

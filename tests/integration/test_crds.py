@@ -200,6 +200,7 @@ def test_defaults(api_lab: Lab, made: Manifest) -> None:
     assert spec["rollout"] == {
         "canary": {"traffic": "10%"},
         "rollbackOn": {"errorRate": ">1%", "p99LatencyMs": ">800"},
+        "rollbackOnCauses": ["Canary"],
         "analysis": {"judge": "Sequential", "interval": "10s"},
         "progressDeadline": "10m",
         "deadline": "2h",
