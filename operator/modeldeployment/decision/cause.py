@@ -5,8 +5,8 @@ than to take it back. The tests are those of the rule, on the counts of its pods
 
 - Pod, Node: without the worst pod (or node) the others are proven good, log mean E_pass ≥ ln(1/β), and it is proven
   worse than they are, log mean E_rel ≥ ln(k/α) of k pods to choose from.
-- Capacity: each pod of the canary gets at least LOAD_RATIO times the requests of one of stable's, and they are proven
-  slower.
+- Capacity: each pod of the canary gets at least LOAD_RATIO times the requests that one of stable's would have with all
+  of the traffic, and they are proven slower.
 - Shared: within the block under way (blocks.py) both arms are proven above the bound, log mean E_abs ≥ ln(1/α) each.
 """
 
@@ -36,7 +36,8 @@ class Pods:
     Attributes:
         canary: pod of the revision on trial → what it counted in all.
         intervals: in how many intervals.
-        load: requests of one pod of the canary over those of one of stable's, in the last interval; None: cannot tell.
+        load: requests of one pod of the canary over those of one of stable's with all of the traffic, in the last
+            interval; None: cannot tell.
     """
 
     canary: Mapping[str, Counts] = field(default_factory=dict)
@@ -55,8 +56,9 @@ def _load(interval: Interval) -> float | None:
     arms = [[c.n for c in arm.values() if c.n > 0] for arm in (interval.canary, interval.stable)]
     if min(sum(arm) for arm in arms) < LOAD_REQUESTS_MIN:
         return None
-    canary, stable = (sum(arm) / len(arm) for arm in arms)
-    return canary / stable
+    # Stable keeps its pods while the canary takes some of its traffic: all of it is what a pod is meant to bear.
+    canary, meant = sum(arms[0]) / len(arms[0]), sum(map(sum, arms)) / len(arms[1])
+    return canary / meant
 
 
 class Blame(NamedTuple):
@@ -82,7 +84,8 @@ def blame(state: RuleState, pods: Pods, nodes: Mapping[str, str], *, slow: bool,
         message = f"its pods on node {node} alone: {say(own)}; those elsewhere are good: {say(others)}; drain that node"
         return Blame(Cause.NODE, message)
     if slow and pods.load is not None and pods.load >= LOAD_RATIO:
-        message = f"each of its pods gets {pods.load:.1f} times the requests of one of stable's; give it more pods"
+        often = f"{pods.load:.1f} times the requests that one of stable's would have"
+        message = f"each of its pods gets {often}; give it more pods"
         return Blame(Cause.CAPACITY, message)
     return Blame(Cause.CANARY, "it is worse than the stable version at the same time")
 

@@ -169,7 +169,7 @@ def pass_step(view: View) -> Move | None:
 def hold_for_cause(view: View) -> Move | None:
     """A bound is broken, and it is not the canary's fault: it stays at its weight, and a person is told, once."""
     canary, rollout = view.status.canary, view.status.rollout
-    if not (canary and rollout) or not rollout.reason.endswith(FAULT):
+    if not (canary and rollout) or rollout.step >= rollout.steps or not rollout.reason.endswith(FAULT):
         return None
     known = find(view.status.conditions, ConditionType.PROGRESSING)
     blamed = next((rule.name for rule in rollout.rules if rule.verdict is Verdict.FAIL), "")

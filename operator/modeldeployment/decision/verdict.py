@@ -92,7 +92,7 @@ def _rule(view: View, rollout: RolloutStatus, rule: Rule, memory: Memory, said: 
     state = memory.states[rule.name]
     message, cause = _message(view, rule, memory), None
     if isinstance(state, sequential.RuleState) and rule.rolls_back and rollout.promotion_time is None:
-        if said is Verdict.INCONCLUSIVE and shared(state):
+        if said is not Verdict.FAIL and shared(state):
             said, cause = Verdict.FAIL, Cause.SHARED
             message = f"both versions break the bound now, so it is not the canary's fault: {message}"
         elif said is Verdict.FAIL:

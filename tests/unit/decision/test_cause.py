@@ -74,11 +74,13 @@ def test_a_few_requests_blame_no_pod() -> None:
 
 def test_capacity_is_told_by_the_load_of_a_pod() -> None:
     """Slow, and each pod of the canary gets twice what one of stable's gets: too few pods. Errors are no such thing."""
-    busy = {"a": (360, 40)}
+    busy = {"a": (450, 48)}
     found, message = cause(busy, slow=True)
     assert found is Cause.CAPACITY and "2.0 times" in message
     assert cause(busy, slow=False)[0] is Cause.CANARY
     assert cause({"a": (180, 20)}, slow=True)[0] is Cause.CANARY
+    half = Interval({"c": Counts(900, 90, 90)}, {"s0": Counts(450), "s1": Counts(450)})
+    assert Pods().add(half).load == 1.0, "half of the traffic on half of the pods is no overload"
 
 
 def test_shared_needs_both() -> None:
@@ -102,3 +104,11 @@ def test_the_spec_says_which_causes_take_back() -> None:
     world.ask("2")
     world.until("RolledBack")
     assert world.records[-1].cause is Cause.SHARED
+
+
+def test_a_held_fault_raises_no_weight_and_the_one_to_blame_is_named() -> None:
+    """Both versions fail; the canary is slow besides: the rule that takes it back is the one that is told."""
+    world = World(versions={"1": Behaviour(errors=0.2), "2": Behaviour(errors=0.2, slow=0.3)}, rps=100).serving()
+    world.ask("2")
+    world.until("RolledBack")
+    assert (world.records[-1].rule, world.records[-1].cause) == ("latency", Cause.CANARY)
