@@ -37,13 +37,13 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Recorded:
     """A rollout's intervals from the canary's first request on, up to an instant."""
 
     intervals: tuple[Interval, ...]
 
     @classmethod
-    def until(cls, intervals: Iterable[Interval], end: datetime) -> Evidence:
+    def until(cls, intervals: Iterable[Interval], end: datetime) -> Recorded:
         """Without those before the canary had traffic, and those that end after `end`."""
         within = [interval for interval in intervals if interval.end <= end]
         first = next((i for i, interval in enumerate(within) if Counts.of(interval.trial.values()).requests), None)

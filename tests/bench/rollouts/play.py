@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any, Final
 
-from bench.rollouts.judging import Counts, Evidence
+from bench.rollouts.judging import Counts, Recorded
 from bench.rollouts.report import BACK, PROMOTED, UNDECIDED, Rollout
 from lab.load import Load, Snapshot
 from modeldeployment.api import names
@@ -249,9 +249,9 @@ class Play:
         end = _instant(trial.decided or datetime.now(UTC), interval)
         watched = self._watched(trial, interval)
         found = (await EvidenceStore().look([watched], end, prometheus))[watched.key]
-        evidence = Evidence.until(found.intervals, end)
-        assert evidence.intervals, f"{trial.name}: its evidence is in Prometheus ({found.state}: {found.message})"
-        start = evidence.intervals[0].start
+        recorded = Recorded.until(found.intervals, end)
+        assert recorded.intervals, f"{trial.name}: its evidence is in Prometheus ({found.state}: {found.message})"
+        start = recorded.intervals[0].start
         return Rollout(
             name=trial.name,
             version=NEW,
@@ -259,10 +259,10 @@ class Play:
             result=trial.result,
             message=trial.message,
             seconds=(end - start).total_seconds(),
-            canary=evidence.canary,
-            stable=evidence.stable,
-            looks=len(evidence.intervals),
-            windows=tuple(evidence.windows(self._pace.seconds(self._pace.window))),
+            canary=recorded.canary,
+            stable=recorded.stable,
+            looks=len(recorded.intervals),
+            windows=tuple(recorded.windows(self._pace.seconds(self._pace.window))),
             clients=by_version(clients.between(start.timestamp(), end.timestamp())),
             judged=trial.judged,
         )
