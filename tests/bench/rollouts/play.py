@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any, Final
+
+import httpx
 
 from bench.rollouts.judging import Counts, Recorded
 from bench.rollouts.report import BACK, PROMOTED, UNDECIDED, Rollout
@@ -198,7 +201,8 @@ class Play:
         until = time.monotonic() + GRACE * self._pace.lasts
         while time.monotonic() < until and any(trial.result == UNDECIDED for trial in self._trials):
             time.sleep(self._pace.seconds(self._pace.interval) / 4)
-            self._look()
+            with contextlib.suppress(httpx.HTTPError):  # a look less; the next comes soon
+                self._look()
             for trial in self._trials:
                 if trial.result == UNDECIDED and trial.see(trial.status):
                     self.say(f"{trial.name}: {trial.result}: {trial.message}")
