@@ -237,7 +237,7 @@ class Play:
         return "; ".join(f"{count} {what}" for what, count in sorted(states.items())) + f"; load {self.loads[-1]:.1f}"
 
     async def read_again(self) -> list[Rollout]:
-        """Stops the clients, and takes each rollout's evidence from Prometheus as the operator's leader's heir would.
+        """Stops the clients, and takes each rollout's evidence from Prometheus as a new leader would.
 
         Raises:
             AssertionError: a rollout never began, or has no evidence.
@@ -252,7 +252,7 @@ class Play:
         interval = self._pace.seconds(self._pace.interval)
         end = _instant(trial.decided or datetime.now(UTC), interval)
         watched = self._watched(trial, interval)
-        found = (await EvidenceStore().look([watched], end, prometheus))[watched.key]
+        (found,) = [told[watched.key] async for told in EvidenceStore().look([watched], end, prometheus)]
         recorded = Recorded.until(found.intervals, end)
         assert recorded.intervals, f"{trial.name}: its evidence is in Prometheus ({found.state}: {found.message})"
         start = recorded.intervals[0].start
