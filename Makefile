@@ -92,6 +92,10 @@ bench-decide: $(READY) ## Decisions a second for up to 10,000 models; writes bui
 bench-decisions: $(READY) ## How often rollout rules are wrong, and how soon right; writes build/bench-decisions.json
 	@$(BIN)/python -m bench.decisions $(BENCH)
 
+.PHONY: bench-rollouts
+bench-rollouts: binaries ## 10 rollouts of a good version, half an hour side by side; writes build/bench-rollouts.json
+	@$(BIN)/python -m bench.rollouts $(BENCH)
+
 .PHONY: clean
 clean: ## Removes what was built here; the lab's binaries stay in the shared cache
 	@rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -42,6 +43,7 @@ class Settings:
     # Requests still arrive after SIGTERM, until every proxy knows that this pod is going.
     drain_seconds: float = field(default_factory=lambda: float(os.environ.get("DRAIN_SECONDS", "1")))
     fault_error_rate: float = field(default_factory=lambda: float(os.environ.get("FAULT_ERROR_RATE", "0")))
+    fault_seed: str = field(default_factory=lambda: os.environ.get("FAULT_SEED", ""))
     fault_latency_ms: float = field(default_factory=lambda: float(os.environ.get("FAULT_LATENCY_MS", "0")))
     fault_crash: bool = field(default_factory=lambda: os.environ.get("FAULT_CRASH", "") == "1")
     fault_after_seconds: float = field(default_factory=lambda: float(os.environ.get("FAULT_AFTER_SECONDS", "0")))
@@ -54,6 +56,7 @@ class Faults:
         self._settings = settings
         self._begin = time.monotonic() + settings.fault_after_seconds
         self._owed = 0.0  # of one error: a rate of 0.2 fails every fifth request, so a demo has no luck in it
+        self._chance = random.Random(settings.fault_seed) if settings.fault_seed else None
 
     async def inject(self) -> None:
         """Delays, then raises RuntimeError, as often as the settings say."""
@@ -61,10 +64,18 @@ class Faults:
             return
         if self._settings.fault_latency_ms:
             await asyncio.sleep(self._settings.fault_latency_ms / 1000)
-        self._owed += self._settings.fault_error_rate
-        if self._owed >= 1 - 1e-9:
-            self._owed -= 1
+        if self._fails():
             raise RuntimeError("injected fault (FAULT_ERROR_RATE)")
+
+    def _fails(self) -> bool:
+        """Whether this request is one of those that fail: evenly, or by chance where there is a seed."""
+        if self._chance is not None:
+            return self._chance.random() < self._settings.fault_error_rate
+        self._owed += self._settings.fault_error_rate
+        if self._owed < 1 - 1e-9:
+            return False
+        self._owed -= 1
+        return True
 
     async def crash_when_asked(self) -> None:
         """Exits with code 1 when FAULT_CRASH=1, after FAULT_AFTER_SECONDS."""
