@@ -30,11 +30,14 @@ At = dict[float, list[tuple[Labels, list[tuple[float, str]]]]]
 
 
 class HistoryClient(PrometheusClient):
-    """A client whose instants are cut out of ranges. `step`: seconds between them; others are asked one by one."""
+    """A client whose instants are cut out of ranges.
 
-    def __init__(self, to: Connection, step: float, **more: Any) -> None:
+    `step`: seconds between them; others are asked one by one. `now`: later ones are none yet.
+    """
+
+    def __init__(self, to: Connection, step: float, now: datetime, **more: Any) -> None:
         super().__init__(to, **more)
-        self._step = step
+        self._step, self._last = step, math.floor(now.timestamp() / step)
         self._chunks: OrderedDict[tuple[str, int], asyncio.Task[tuple[At, tuple[str, ...]]]] = OrderedDict()
 
     async def instant(self, query: str, time: datetime, *, purpose: str = "") -> Answer:
@@ -44,7 +47,7 @@ class HistoryClient(PrometheusClient):
             PrometheusError: there is no answer.
         """
         number = time.timestamp() / self._step
-        if abs(number - round(number)) > 1e-6:
+        if abs(number - round(number)) > 1e-6 or round(number) > self._last:
             return await super().instant(query, time, purpose=purpose)
         key = (query, round(number) // CHUNK)
         if key not in self._chunks:
@@ -55,10 +58,11 @@ class HistoryClient(PrometheusClient):
         return Answer("vector", by_instant.get(moment(time.timestamp()), []), warnings)
 
     async def _chunk(self, query: str, number: int) -> tuple[At, tuple[str, ...]]:
-        start = number * CHUNK * self._step
-        # Not beyond now: an instant to come is none, and is not to be remembered as empty.
-        end = min(start + (CHUNK - 1) * self._step, math.floor(datetime.now(UTC).timestamp()))
-        answer = await self.range(query, _utc(start), _utc(max(start, end)), self._step, purpose="history")
+        first = number * CHUNK
+        last = min(first + CHUNK - 1, self._last)
+        answer = await self.range(
+            query, _utc(first * self._step), _utc(last * self._step), self._step, purpose="history"
+        )
         found: At = {}
         for labels, samples in answer.series:
             for at, value in samples:
