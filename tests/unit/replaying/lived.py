@@ -16,7 +16,16 @@ from modeldeployment.api.quantities import seconds
 from modeldeployment.api.status import DecisionRecord, ModelDeploymentStatus, RevisionStatus
 from modeldeployment.decision.decide import decide, wanted_weights
 from modeldeployment.decision.due import due
-from modeldeployment.decision.evidence import DataState, Evidence, History, Interval, Revision, Route, RouteState, Workload
+from modeldeployment.decision.evidence import (
+    DataState,
+    Evidence,
+    History,
+    Interval,
+    Revision,
+    Route,
+    RouteState,
+    Workload,
+)
 from modeldeployment.decision.memory import Memory
 from modeldeployment.decision.view import View
 from modeldeployment.metrics import EvidenceStore
