@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from modeldeployment import __version__
-from modeldeployment.cli import operator, verbs
+from modeldeployment.cli import backtest, operator, verbs
 from modeldeployment.cli import replay as again
 from modeldeployment.cli import status as show
 
@@ -26,6 +26,7 @@ for verb in (
     verbs.promote,
     verbs.retry,
     again.replay,
+    backtest.backtest,
     operator.operator,
 ):
     app.command()(verb)

@@ -6,6 +6,9 @@ import html
 from collections.abc import Sequence
 
 from modeldeployment.api.base import JSON
+from modeldeployment.replaying.backtest import ASSUMPTION, Backtest, after, changes, lasted, summary
+from modeldeployment.replaying.charts import evidence, shares
+from modeldeployment.replaying.judging import Judged
 from modeldeployment.replaying.rerun import Replayed
 
 BACK = frozenset(
@@ -64,6 +67,51 @@ def replay_page(done: Replayed) -> str:
     lead = f'{done.looks} looks decided again: <b class="{mood}">{told}</b>'
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in done.notes)
     return page(f"Replay of {done.namespace}/{done.name}", lead, decisions(done.records) + notes)
+
+
+def backtest_page(done: Backtest) -> str:
+    """A policy's judgements, with charts."""
+    lead = "<br>".join(html.escape(line) for line in summary(done))
+    body = rows(
+        ("rollout", "began", "happened", "after", "policy", "after", "bad requests", "why"), [*map(_cells, done.judged)]
+    )
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in (ASSUMPTION, *done.notes))
+    charts = "".join(_charts(number, one) for number, one in enumerate(done.judged))
+    return page(f"Backtest of {done.policy}", lead, f"{body}{notes}{charts}")
+
+
+def _cells(one: Judged) -> tuple[str, ...]:
+    rollout, mood = one.rollout, "bad" if one.changed else "ok"
+    return (
+        html.escape(f"{'/'.join(rollout.key)} {rollout.version}"),
+        html.escape(f"{rollout.start:%Y-%m-%d %H:%M:%S}"),
+        html.escape(rollout.came.value),
+        html.escape(lasted(one)),
+        f'<b class="{mood}">{html.escape(one.came.value)}</b>',
+        html.escape(after(one)),
+        html.escape(changes(one)),
+        html.escape(one.message),
+    )
+
+
+def _charts(number: int, one: Judged) -> str:
+    rollout = one.rollout
+    told = html.escape(f"{rollout.start:%Y-%m-%d %H:%M:%S}; {rollout.why}")
+    of = html.escape(f"{number + 1}. {'/'.join(rollout.key)} {rollout.version}")
+    first = next(iter(one.counted), "bad requests")
+    key = (
+        '<div class="legend"><span class="canary"><i></i>new version</span>'
+        '<span class="stable"><i></i>version that served</span></div>'
+    )
+    proofs = (
+        '<div class="legend"><span class="bad"><i></i>e-value that it is worse</span>'
+        '<span class="ok"><i></i>e-value that it is good</span></div>'
+    )
+    return (
+        f"<h2>{of} <small>{told}</small></h2>"
+        f"<small>percent of requests that break {html.escape(first)}, look by look</small>{key}{shares(one)}"
+        f"<small>what the policy's rules prove</small>{proofs}{evidence(one)}"
+    )
 
 
 _STYLE = """
