@@ -26,6 +26,9 @@ from modeldeployment.replaying.recording import Header, Look, read
 
 COARSE_SECONDS: Final = 300.0
 """Step at which a long history is searched; what was there between two instants is seen by `last_over_time`."""
+NEAR_SECONDS: Final = 60.0
+"""The same for no more than a day."""
+DAY_SECONDS: Final = 86_400.0
 _CAME: Final = {End.PROMOTED: Came.PROMOTED, End.TAKEN_BACK: Came.ROLLED_BACK, End.GOES_ON: Came.UNDECIDED}
 _WHY: Final = {
     End.PROMOTED: "its requests went on and the other revision's ended",
@@ -41,7 +44,8 @@ def search(key: ModelKey, spec: ModelDeploymentSpec, since: datetime, now: datet
         PrometheusError: Prometheus does not answer.
     """
     metrics, fine = spec.serving.metrics, seconds(spec.rollout.analysis.interval)
-    coarse = max(COARSE_SECONDS, fine)
+    length = (now - since).total_seconds()
+    coarse = max(NEAR_SECONDS if length <= DAY_SECONDS else COARSE_SECONDS, fine)
     text = finding.query(*key, metrics, f"{coarse:g}s")
     last = now.timestamp() // fine * fine
     start = since.timestamp() // coarse * coarse

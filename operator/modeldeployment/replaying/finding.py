@@ -89,19 +89,16 @@ def numbers(series: Iterable[tuple[Labels, Sequence[tuple[float, str]]]]) -> Ser
 def rises(series: Series, name: str) -> dict[str, list[float]]:
     """Revision → instants at which its requests had risen since the one before, in order.
 
-    A counter that is new counts from zero, but for those of the first instant of all, which may be old.
+    A counter that is new counts from zero. What the first instant of all shows had risen by then.
     """
-    first = min((samples[0][0] for _, samples in series if samples), default=0.0)
     found: dict[str, set[float]] = {}
     for labels, samples in series:
         revision = revision_in(labels, name)
         if not revision:
             continue
         at = found.setdefault(revision, set())
-        before: float | None = None
+        before = 0.0
         for time, value in samples:
-            if before is None:
-                before = value if time <= first else 0.0
             if value > before or (value < before and value > 0):
                 at.add(time)
             before = value

@@ -107,8 +107,8 @@ class Judged:
 
     @property
     def changed(self) -> bool:
-        """Whether the policy would have come to something else."""
-        return self.came is not self.rollout.came
+        """Whether the policy would have come to something else: not known where either is undecided."""
+        return Came.UNDECIDED not in (self.came, self.rollout.came) and self.came is not self.rollout.came
 
     @property
     def earlier(self) -> float | None:

@@ -94,8 +94,10 @@ def trials(log: Iterable[DecisionRecord], since: datetime | None = None) -> list
             found.append([record])
         elif found and record.revision == found[-1][0].revision and found[-1][-1].effect not in ENDS:
             found[-1].append(record)
-    after = [*(records[0] for records in found[1:]), None]
-    cut = [Trial(tuple(records), one) for records, one in zip(found, after, strict=True)]
+    cut = [
+        Trial(tuple(records), after[0] if after else None)
+        for records, after in zip(found, [*found[1:], []], strict=False)
+    ]
     return [t for t in cut if since is None or t.end is None or t.end >= since]
 
 

@@ -5,10 +5,12 @@ It looks at the multiples of its interval, decides upon marks in between as the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import httpx
 
 from builders import model_deployment
 from modeldeployment.api.modeldeployment import ModelDeploymentSpec
@@ -28,9 +30,12 @@ from modeldeployment.decision.evidence import (
 )
 from modeldeployment.decision.memory import Memory
 from modeldeployment.decision.view import View
-from modeldeployment.metrics import EvidenceStore
+from modeldeployment.metrics import Connection, EvidenceStore
 from modeldeployment.metrics.wanted import watched
-from unit.metrics.simulated import Endpoint, SimulatedPrometheus, counts
+from modeldeployment.replaying.finding import Series, numbers
+from modeldeployment.replaying.history import HistoryClient
+from modeldeployment.replaying.past import Model
+from unit.metrics.simulated import URL, Endpoint, SimulatedPrometheus, counts
 
 T0 = 1_795_600_000.0
 KEY = ("ml", "fraud")
@@ -95,6 +100,22 @@ class Lived:
     def interval(self) -> float:
         """Seconds between looks."""
         return seconds(self.spec.rollout.analysis.interval)
+
+    def archive(self, answer: Callable[[httpx.Request], httpx.Response] | None = None) -> HistoryClient:
+        """A client of what was."""
+        transport = httpx.MockTransport(answer or self.server._answer)
+        return HistoryClient(Connection(URL), self.interval, self.at(self.now), transport=transport)
+
+    def fetch(self, query: str, start: float, end: float, step: float) -> Series:
+        """Ranges, as prometheus-api-client reads them."""
+        form = {"query": query, "start": str(start), "end": str(end), "step": str(step)}
+        answer = self.server._answer(httpx.Request("POST", f"{URL}/api/v1/query_range", data=form))
+        return numbers([(series["metric"], series["values"]) for series in answer.json()["data"]["result"]])
+
+    @property
+    def model(self) -> Model:
+        """As its past is read."""
+        return Model(KEY, self.spec, self.status, tuple(self.log))
 
     async def run(self, length: float, target: str = "") -> Lived:
         """So many seconds pass; a person may ask for another version before."""
