@@ -29,7 +29,7 @@ from modeldeployment.cli.prometheus import (
 from modeldeployment.metrics import Connection, ModelKey, PrometheusError
 from modeldeployment.replaying.backtest import Backtest, to_json, to_text
 from modeldeployment.replaying.candidates import counted, recorded, search
-from modeldeployment.replaying.history import HistoryClient, quiet
+from modeldeployment.replaying.history import HistoryClient, PastError, metrics_of, quiet
 from modeldeployment.replaying.judging import PastRollout, judge
 from modeldeployment.replaying.manifests import Manifest, ManifestError, load
 from modeldeployment.replaying.page import backtest_page
@@ -102,8 +102,9 @@ def _shown(done: Backtest, output: Output) -> str:
 def _from_prometheus(key: ModelKey, policy: Manifest, to: Connection, since: str, now: datetime) -> Backtest:
     spec = quiet(policy.spec)
     try:
-        found = search(key, spec, ago(since, now), now, fetcher(to))
-    except (NotInstalledError, PrometheusError) as error:
+        metrics = metrics_of(spec, policy.status, policy.reading)
+        found = search(key, spec, metrics, ago(since, now), now, fetcher(to))
+    except (NotInstalledError, PastError, PrometheusError) as error:
         fail(str(error))
     if not found:
         fail(
@@ -114,7 +115,8 @@ def _from_prometheus(key: ModelKey, policy: Manifest, to: Connection, since: str
 
     async def work() -> list[PastRollout]:
         async with HistoryClient(to, seconds(spec.rollout.analysis.interval), now) as client:
-            return [await counted(key, one, spec, policy.defaults, policy.stale_after, client) for one in found]
+            stale = policy.reading.stale_after
+            return [await counted(key, one, spec, policy.defaults, metrics, stale, client) for one in found]
 
     past = ask(work)
     return Backtest("", f"the last {since}, from {to.url}", tuple(judge(one, spec, policy.defaults) for one in past))

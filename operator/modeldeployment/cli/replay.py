@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from modeldeployment.api.quantities import seconds
 from modeldeployment.api.status import DecisionRecord, ModelDeploymentStatus
 from modeldeployment.cli.cluster import Context, Namespace, Target, fail, on
 from modeldeployment.cli.prometheus import (
@@ -27,7 +26,7 @@ from modeldeployment.cli.prometheus import (
 )
 from modeldeployment.metrics import Connection
 from modeldeployment.replaying import past
-from modeldeployment.replaying.history import HistoryClient
+from modeldeployment.replaying.history import HistoryClient, PastError, Reading
 from modeldeployment.replaying.manifests import Manifest, ManifestError, load
 from modeldeployment.replaying.page import replay_page
 from modeldeployment.replaying.recording import Header, Look, RecordingError, read
@@ -123,15 +122,15 @@ def _model(
     if not given.name:
         fail("the file has no metadata.name: a replay is of one ModelDeployment")
     key = (namespace or given.namespace or "default", given.name)
-    model = past.Model(key, given.spec, given.status, (), given.defaults, given.stale_after)
+    model = past.Model(key, given.spec, given.status, (), given.defaults, given.reading)
     return _with_log(model, recording)
 
 
 async def _seen(target: Target) -> past.Model:
     seen, policy = await target.see(), await target.policy()
     defaults = tuple(policy.objectives) if policy else ()
-    stale_after = seconds(policy.prometheus.stale_after) if policy else past.STALE_SECONDS
-    return past.Model((target.namespace, target.name), seen.spec, seen.status, (), defaults, stale_after)
+    reading = Reading.of(policy) if policy else Reading()
+    return past.Model((target.namespace, target.name), seen.spec, seen.status, (), defaults, reading)
 
 
 def _with_log(model: past.Model, recording: Path | None) -> past.Model:
@@ -164,13 +163,11 @@ def _all_records(looks: list[Look]) -> tuple[DecisionRecord, ...]:
 
 
 def _from_prometheus(model: past.Model, to: Connection, since: datetime, now: datetime) -> Replayed:
-    interval = seconds(model.spec.rollout.analysis.interval)
-
     async def work() -> Replayed:
-        async with HistoryClient(to, interval, now) as client:
+        async with HistoryClient(to, model.interval, now) as client:
             return await past.replay(model, since, now, client)
 
     try:
         return ask(work)
-    except past.PastError as error:
+    except PastError as error:
         fail(f"{model.key[1]}: {error}")

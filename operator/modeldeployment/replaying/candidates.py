@@ -10,6 +10,7 @@ from typing import Final
 from modeldeployment.api.modeldeployment import ModelDeploymentSpec, ModelDeploymentStatus
 from modeldeployment.api.objectives import Objective
 from modeldeployment.api.quantities import seconds
+from modeldeployment.api.serving import Metrics
 from modeldeployment.api.status import DecisionRecord, RevisionStatus, RolloutStatus
 from modeldeployment.decision.decide import decide
 from modeldeployment.decision.evidence import Evidence
@@ -37,16 +38,18 @@ _WHY: Final = {
 }
 
 
-def search(key: ModelKey, spec: ModelDeploymentSpec, since: datetime, now: datetime, fetch: Fetch) -> list[Found]:
+def search(
+    key: ModelKey, spec: ModelDeploymentSpec, metrics: Metrics, since: datetime, now: datetime, fetch: Fetch
+) -> list[Found]:
     """The rollouts of a model that began after `since`, by who had requests.
 
     Raises:
         PrometheusError: Prometheus does not answer.
     """
-    metrics, fine = spec.serving.metrics, seconds(spec.rollout.analysis.interval)
+    fine = seconds(spec.rollout.analysis.interval)
     length = (now - since).total_seconds()
     coarse = max(NEAR_SECONDS if length <= DAY_SECONDS else COARSE_SECONDS, fine)
-    text = finding.query(*key, metrics, f"{coarse:g}s")
+    text = finding.query(*key, metrics, f"{round(1000 * coarse)}ms")
     last = now.timestamp() // fine * fine
     start = since.timestamp() // coarse * coarse
     found = finding.rollouts(finding.rises(fetch(text, start, last, coarse), key[1]), coarse, last)
@@ -65,6 +68,7 @@ async def counted(
     found: Found,
     spec: ModelDeploymentSpec,
     defaults: tuple[Objective, ...],
+    metrics: Metrics,
     stale_after: float,
     prometheus: PrometheusClient,
 ) -> PastRollout:
@@ -84,14 +88,14 @@ async def counted(
         spec,
         on_trial,
         defaults,
-        metrics=spec.serving.metrics,
+        metrics=metrics,
         remembered=False,
         interval=interval,
         pods={},
         started={},
         ports={},
     )
-    model = replace(model, pods=await pods_born(model, found.start, found.end, prometheus))
+    model = replace(model, slis=frozenset(), pods=await pods_born(model, found.start, found.end, prometheus))
     store = EvidenceStore(stale_after)
     evidence = [await looked(store, model, look, prometheus) for look in instants(found.start, found.end, interval)]
     return PastRollout(

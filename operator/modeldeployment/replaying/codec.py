@@ -127,7 +127,7 @@ def _union(members: tuple[Any, ...]) -> Pair:
 
 def _dataclass(type_: Any) -> Pair:
     hints = get_type_hints(type_)
-    fields = dataclasses.fields(type_)
+    fields = [field for field in dataclasses.fields(type_) if field.init]
     pairs = {field.name: _pair(hints[field.name]) for field in fields}
     defaults = {field.name: _default(field) for field in fields}
 

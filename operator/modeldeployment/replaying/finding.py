@@ -11,9 +11,9 @@ from typing import Final
 
 from modeldeployment.api.modelrevision import revision_pattern
 from modeldeployment.api.serving import Metrics, SeriesIdentity
-from modeldeployment.metrics.client import Labels
+from modeldeployment.metrics.answer import Labels
 from modeldeployment.metrics.dialects import selectors_of
-from modeldeployment.metrics.identity import service_of_cluster
+from modeldeployment.metrics.identity import service_of_cluster, service_of_ingress
 from modeldeployment.metrics.planning import narrow
 
 PAUSE_SECONDS: Final = 900.0
@@ -50,7 +50,7 @@ class Found:
 
 
 def query(namespace: str, name: str, metrics: Metrics, over: str = "") -> str:
-    """Requests of each pod, workload or cluster of a model. `over`: length of a window, such as "300s", of which the
+    """Requests of each pod, workload or cluster of a model. `over`: length of a window, such as "60000ms", of which the
     last sample counts: so that nothing that was there for a shorter time is missed."""
     source = selectors_of(metrics)
     which = revision_pattern(name)
@@ -64,6 +64,8 @@ def query(namespace: str, name: str, metrics: Metrics, over: str = "") -> str:
         case SeriesIdentity.CLUSTER:
             by = "envoy_cluster_name"
             matchers = (f'envoy_cluster_name=~"{namespace}/{which}(/.*)?|outbound[|].*[|]{which}[.]{namespace}[.].*"',)
+        case SeriesIdentity.INGRESS:  # which of its labels Prometheus renamed is not known
+            by, matchers = "exported_namespace, exported_service, namespace, service, canary", ()
     selector = narrow(source.requests, matchers)
     return f"sum by ({by}) (last_over_time({selector}[{over}]))" if over else f"sum by ({by}) ({selector})"
 
@@ -73,6 +75,8 @@ def revision_in(labels: Labels, name: str) -> str:
     if "envoy_cluster_name" in labels:
         service = service_of_cluster(labels["envoy_cluster_name"])
         found = service[1] if service else ""
+    elif "exported_service" in labels or "service" in labels:
+        found = service_of_ingress(labels)[1]
     else:
         found = labels.get("destination_workload") or labels.get("pod", "").rpartition("-")[0].rpartition("-")[0]
     return found if re.fullmatch(revision_pattern(name), found) else ""

@@ -46,6 +46,7 @@ class Course:
         trial: its part of the decision log.
         stable: the revision that served before.
         spec, defaults: what is asked for, and the policy's objectives.
+        by_pod: whether a revision is seen before its first request.
         looks: what Prometheus tells, oldest first.
     """
 
@@ -53,6 +54,7 @@ class Course:
     stable: str
     spec: ModelDeploymentSpec
     defaults: tuple[Objective, ...]
+    by_pod: bool
     looks: Sequence[Seen]
 
 
@@ -142,6 +144,7 @@ def _decided(course: Course, state: _State, now: datetime) -> _State:
         evidence=replace(evidence, intervals=intervals, history=state.history),
         now=now,
         default_objectives=course.defaults,
+        by_pod=course.by_pod,
     )
     decision = decide(view, state.memory)
     history = None if decision.memory.states else state.history

@@ -7,14 +7,25 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from modeldeployment.api.modeldeployment import ModelDeploymentSpec
+from modeldeployment.api.modeldeployment import ModelDeploymentSpec, ModelDeploymentStatus
+from modeldeployment.api.modelpolicy import ModelPolicySpec
+from modeldeployment.api.quantities import seconds
+from modeldeployment.api.serving import Dialect, Metrics, OwnDialect
 from modeldeployment.decision.evidence import DataState, Evidence
-from modeldeployment.metrics import Connection, EvidenceStore, PrometheusClient, PrometheusError, Watched
-from modeldeployment.metrics.client import Answer, Labels
+from modeldeployment.metrics import (
+    Connection,
+    EvidenceStore,
+    NoDialect,
+    PrometheusClient,
+    PrometheusError,
+    Watched,
+    named,
+)
+from modeldeployment.metrics.answer import Answer, Labels, Samples
 from modeldeployment.metrics.planning import plan
 from modeldeployment.metrics.readings import moment
 
@@ -25,8 +36,51 @@ CHUNKS_MAX: Final = 12
 POD_SECONDS: Final = 900.0
 """How long before a trial its pods are looked for: one that was there already is older than it."""
 
-At = dict[float, list[tuple[Labels, list[tuple[float, str]]]]]
+At = dict[float, list[tuple[Labels, Samples]]]
 """Instant (unix seconds) → what a query had then."""
+
+
+class PastError(Exception):
+    """A past that cannot be read. `str()` is a sentence for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a ModelPolicy says of how metrics are read.
+
+    `stale_after`: age (s) above which samples are stale. `delay`: by how much (s) looks are late. `own`: its dialects.
+    """
+
+    stale_after: float = 60.0
+    delay: float = 0.0
+    own: tuple[OwnDialect, ...] = ()
+
+    @classmethod
+    def of(cls, policy: ModelPolicySpec) -> Reading:
+        """As a policy has it."""
+        prometheus = policy.prometheus
+        return cls(seconds(prometheus.stale_after), seconds(prometheus.delay), tuple(policy.dialects))
+
+
+def metrics_of(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, policy: Reading) -> Metrics:
+    """How a model's metrics are read, by a dialect that names their counters.
+
+    Raises:
+        PastError: there is none; says what to do.
+    """
+    asked = spec.serving.metrics
+    name = asked.dialect
+    if name == Dialect.AUTO:
+        if status.dialect is None:
+            raise PastError(
+                "serving.metrics.dialect is Auto, and no status says which one that was: name it in the file's "
+                "serving.metrics.dialect"
+            )
+        name = status.dialect.name
+    try:
+        return named(asked, name, policy.own)
+    except NoDialect as error:
+        raise PastError(str(error)) from None
 
 
 class HistoryClient(PrometheusClient):
@@ -55,14 +109,13 @@ class HistoryClient(PrometheusClient):
             while len(self._chunks) > CHUNKS_MAX:
                 self._chunks.popitem(last=False)
         by_instant, warnings = await self._chunks[key]
-        return Answer("vector", by_instant.get(moment(time.timestamp()), []), warnings)
+        found = by_instant.get(moment(time.timestamp()), [])
+        return Answer("vector", [labels for labels, _ in found], [samples for _, samples in found], warnings)
 
     async def _chunk(self, query: str, number: int) -> tuple[At, tuple[str, ...]]:
         first = number * CHUNK
         last = min(first + CHUNK - 1, self._last)
-        answer = await self.range(
-            query, _utc(first * self._step), _utc(last * self._step), self._step, purpose="history"
-        )
+        answer = await self.range(query, _utc(first * self._step), _utc(last * self._step), self._step, purpose="past")
         found: At = {}
         for labels, samples in answer.series:
             for at, value in samples:
@@ -84,7 +137,7 @@ async def pods_born(model: Watched, start: float, end: float, prometheus: Promet
     at = since
     while at <= end:
         upto = min(at + (20 * CHUNK - 1) * step, math.floor(end / step) * step)
-        answer = await prometheus.range(group.scrapes, _utc(at), _utc(max(at, upto)), step, purpose="pods")
+        answer = await prometheus.range(group.scrapes, _utc(at), _utc(max(at, upto)), step, purpose="past")
         for labels, samples in answer.series:
             pod = labels.get("pod", "")
             born[pod] = min(samples[0][0], born.get(pod, math.inf))
@@ -98,7 +151,8 @@ async def looked(store: EvidenceStore, model: Watched, instant: datetime, promet
     Raises:
         PrometheusError: a query failed: what Prometheus cannot tell now is no reason for another decision then.
     """
-    evidence = (await store.look([model], instant, prometheus))[model.key]
+    async for found in store.look([model], instant, prometheus):
+        evidence = found[model.key]
     if evidence.state is DataState.QUERY_ERROR:
         raise PrometheusError(evidence.message)
     return evidence

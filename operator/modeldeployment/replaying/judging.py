@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -24,7 +24,7 @@ from modeldeployment.decision.evidence import Evidence, Interval, Revision, Rout
 from modeldeployment.decision.memory import Memory
 from modeldeployment.decision.rules import Rule, RuleKind, trial_rules
 from modeldeployment.decision.view import FULL, View
-from modeldeployment.metrics import SETTLE, ModelKey
+from modeldeployment.metrics import ModelKey
 
 MILLION: Final = 1e6
 """An e-value "over a million" in a chart."""
@@ -135,7 +135,7 @@ def judge(rollout: PastRollout, spec: ModelDeploymentSpec, defaults: tuple[Objec
     last = status.rollout
     held = last is not None and (last.reason.endswith("Fault") or _inconclusive(status))
     came = _CAME[decided.effect] if decided else Came.HELD if held else Came.UNDECIDED
-    time = decided.time - timedelta(seconds=SETTLE) if decided else None
+    time = decided.time if decided else None
     proof = _proof(decided, points, decision) if rollout.evidence else None
     total = [interval for evidence in rollout.evidence for interval in evidence.intervals]
     return Judged(
@@ -185,7 +185,7 @@ def _view(
         workloads={rollout.control: ready, rollout.revision: ready},
         route=Route(RouteState.PROGRAMMED, wanted_weights(status), "Programmed", "taken to be"),
         evidence=evidence,
-        now=evidence.time + timedelta(seconds=SETTLE),
+        now=evidence.time,
         default_objectives=defaults,
     )
 

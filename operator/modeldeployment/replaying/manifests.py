@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import pydantic
@@ -16,6 +16,7 @@ from modeldeployment.api.modelpolicy import ModelPolicySpec
 from modeldeployment.api.objectives import Objective
 from modeldeployment.api.quantities import seconds
 from modeldeployment.decision.rules import trial_rules
+from modeldeployment.replaying.history import Reading
 
 M = TypeVar("M", bound=Model)
 PARTS: Final = ("objectives", "rollout", "serving")
@@ -41,7 +42,7 @@ class Manifest:
         spec: its spec.
         status: its status, if it is there.
         defaults: objectives of a ModelPolicy in the same file.
-        stale_after: age (s) above which samples are stale, by that policy.
+        reading: how that policy has metrics read.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Manifest:
     spec: ModelDeploymentSpec
     status: ModelDeploymentStatus
     defaults: tuple[Objective, ...] = ()
-    stale_after: float = 60.0
+    reading: Reading = field(default_factory=Reading)
 
 
 def load(text: str) -> Manifest:
@@ -88,17 +89,15 @@ def _manifest(main: JSON, policy: JSON | None) -> Manifest:
         raise ManifestError("has no spec")
     spec = spec_of(main["spec"] if has_spec else main, fragment=not whole, where="spec." if has_spec else "")
     defaults: tuple[Objective, ...] = ()
-    stale_after = 60.0
+    reading = Reading()
     if policy is not None:
         decided = _validated(ModelPolicySpec, policy.get("spec") or {}, "ModelPolicy: spec.")
         _check_objectives(decided.objectives, "ModelPolicy: spec.")
-        defaults, stale_after = tuple(decided.objectives), seconds(decided.prometheus.stale_after)
+        defaults, reading = tuple(decided.objectives), Reading.of(decided)
     if not trial_rules(spec, defaults):
         raise ManifestError("has neither objectives nor rollout.rollbackOn: nothing says what good is")
     status = _validated(ModelDeploymentStatus, main.get("status") or {}, "status.")
-    return Manifest(
-        str(metadata.get("name", "")), str(metadata.get("namespace", "")), spec, status, defaults, stale_after
-    )
+    return Manifest(str(metadata.get("name", "")), str(metadata.get("namespace", "")), spec, status, defaults, reading)
 
 
 def spec_of(stored: Any, *, fragment: bool, where: str = "spec.") -> ModelDeploymentSpec:

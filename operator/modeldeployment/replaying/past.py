@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from modeldeployment.api.modeldeployment import ModelDeploymentSpec, ModelDeploymentStatus
 from modeldeployment.api.objectives import Objective
 from modeldeployment.api.quantities import seconds
+from modeldeployment.api.serving import SeriesIdentity
 from modeldeployment.api.status import DecisionRecord, RevisionStatus, RolloutStatus
 from modeldeployment.decision.rules import trial_rules
 from modeldeployment.decision.view import roles
-from modeldeployment.metrics import SETTLE, EvidenceStore, ModelKey, PrometheusClient, Watched
+from modeldeployment.metrics import EvidenceStore, ModelKey, PrometheusClient, Watched, dialect_of
 from modeldeployment.metrics.wanted import watched
+from modeldeployment.metrics.watched import settle_of
 from modeldeployment.replaying import finding
 from modeldeployment.replaying.follow import Course, Seen, follow
-from modeldeployment.replaying.history import instants, looked, pods_born, quiet
+from modeldeployment.replaying.history import PastError, Reading, instants, looked, metrics_of, pods_born, quiet
 from modeldeployment.replaying.logbook import Trial, look_times, trials
 from modeldeployment.replaying.rerun import Difference, Replayed, compare
 
 SERVED_SECONDS = 900.0
 """How far before a rollout the version that served is looked for."""
-STALE_SECONDS = 60.0
-"""Age above which samples are stale: the ModelPolicy's default."""
-
-
-class PastError(Exception):
-    """A past that cannot be replayed. `str()` is a sentence for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +35,7 @@ class Model:
         status: as it is now, with the last decisions.
         log: the decisions, oldest first; from the status, or from a recording.
         defaults: the policy's objectives.
-        stale_after: age (s) above which samples are stale.
+        policy: what else the ModelPolicy says of its metrics.
     """
 
     key: ModelKey
@@ -47,7 +43,17 @@ class Model:
     status: ModelDeploymentStatus
     log: tuple[DecisionRecord, ...]
     defaults: tuple[Objective, ...] = ()
-    stale_after: float = STALE_SECONDS
+    policy: Reading = field(default_factory=Reading)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between looks."""
+        return seconds(self.spec.rollout.analysis.interval)
+
+    @property
+    def settle(self) -> timedelta:
+        """How long after its instant a look was made."""
+        return timedelta(seconds=settle_of(self.interval, self.policy.delay))
 
 
 async def replay(model: Model, since: datetime, now: datetime, prometheus: PrometheusClient) -> Replayed:
@@ -87,16 +93,15 @@ async def gather(model: Model, trial: Trial, now: datetime, prometheus: Promethe
         PrometheusError: Prometheus does not answer.
     """
     spec = quiet(model.spec)
-    interval = seconds(spec.rollout.analysis.interval)
-    until = (trial.end or now).timestamp() - SETTLE
+    until = ((trial.end or now) - model.settle).timestamp()
     stable = await _stable(model, trial, prometheus)
     # A look sees what was decided before it began; it begins once the scrapes of its instant are stored.
-    looks = instants(trial.start.timestamp() - SETTLE, until, interval)
+    looks = instants((trial.start - model.settle).timestamp(), until, model.interval)
     asked = [_watched(model, spec, trial, stable, look) for look in looks]
     if not looks:
         raise PastError(f"the rollout of {trial.version} ended before its first look at Prometheus")
     born = await pods_born(asked[0], trial.start.timestamp(), until, prometheus)
-    store, seen = EvidenceStore(model.stale_after), []
+    store, seen = EvidenceStore(model.policy.stale_after), []
     for look, one in zip(looks, asked, strict=True):
         seen.append(await looked(store, replace(one, pods=born), look, prometheus))
     if not any(evidence.data_age is not None for evidence in seen):
@@ -104,24 +109,26 @@ async def gather(model: Model, trial: Trial, now: datetime, prometheus: Promethe
             f"Prometheus has nothing of {trial.revision} from {trial.start.isoformat(timespec='seconds')} on: is it "
             "the Prometheus that the operator asked, and does it keep its samples for so long?"
         )
-    times = look_times(trial, looks, lambda look: look + timedelta(seconds=SETTLE))
-    return Course(trial, stable, spec, model.defaults, [Seen(*one) for one in zip(times, seen, strict=True)])
+    times = look_times(trial, looks, lambda look: look + model.settle)
+    by_pod = dialect_of(asked[0].metrics).identity is SeriesIdentity.POD
+    return Course(trial, stable, spec, model.defaults, by_pod, [Seen(*one) for one in zip(times, seen, strict=True)])
 
 
 def _watched(model: Model, spec: ModelDeploymentSpec, trial: Trial, stable: str, look: datetime) -> Watched:
     """What the operator asked at a look, by what it had decided until then."""
-    return watched(
+    one = watched(
         model.key,
         spec,
-        status_at(trial, stable, look + timedelta(seconds=SETTLE)),
+        status_at(trial, stable, look + model.settle),
         model.defaults,
-        metrics=spec.serving.metrics,
+        metrics=metrics_of(model.spec, model.status, model.policy),
         remembered=False,
-        interval=seconds(spec.rollout.analysis.interval),
+        interval=model.interval,
         pods={},
         started={},
         ports={},
     )
+    return replace(one, slis=frozenset())  # budgets decide nothing
 
 
 def status_at(trial: Trial, stable: str, at: datetime) -> ModelDeploymentStatus:
@@ -148,10 +155,10 @@ async def _stable(model: Model, trial: Trial, prometheus: PrometheusClient) -> s
     if len(named) == 1:
         return named[0]
     at = trial.start.timestamp()
-    step = max(1.0, seconds(model.spec.rollout.analysis.interval))
-    text = finding.query(*model.key, model.spec.serving.metrics)
+    metrics, step = metrics_of(model.spec, model.status, model.policy), max(1.0, model.interval)
+    text = finding.query(*model.key, metrics)
     start, end = (datetime.fromtimestamp(moment, UTC) for moment in (at - SERVED_SECONDS, at))
-    answer = await prometheus.range(text, start, end, step, purpose="history")
+    answer = await prometheus.range(text, start, end, step, purpose="past")
     risen = finding.rises(finding.numbers(answer.series), model.key[1])
     risen.pop(trial.revision, None)
     if not risen:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from modeldeployment.metrics import Connection, ServerFault, Unreachable
-from modeldeployment.metrics.client import Labels
+from modeldeployment.metrics.answer import Labels
 from modeldeployment.replaying.finding import Series, numbers
 
 INSTANTS_MAX: Final = 10_000

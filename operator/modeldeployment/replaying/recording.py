@@ -1,7 +1,7 @@
 """A recording: what each decision was taken on, and what it came to, as lines of JSON. Pure; files are in journal.py.
 
 The first line is the header. Every other line is one look: all inputs of `decide` and its outcome. What is as in the
-line before is left out, except conflict, refusal, intervals: where those are not there, there are none. The status is
+line before is left out, except intervals: where they are not there, there are none. The status is
 there only at the beginning and where it came from elsewhere (another leader, a person): else it is what the look before
 came to. `memory` is there where a recording begins in the middle of a trial.
 """
@@ -10,27 +10,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import pydantic
 
 from modeldeployment import __version__
 from modeldeployment.api.base import JSON
 from modeldeployment.api.conditions import find
-from modeldeployment.api.modeldeployment import ModelDeploymentSpec
-from modeldeployment.api.objectives import Objective
 from modeldeployment.api.status import ModelDeploymentStatus
 from modeldeployment.decision.decide import Decision
-from modeldeployment.decision.evidence import Evidence, History, Interval, Revision, Route, Workload
+from modeldeployment.decision.evidence import History, Interval
 from modeldeployment.decision.memory import Memory
 from modeldeployment.decision.view import View
 from modeldeployment.replaying.codec import decode, encode
 
 FORMAT: Final = "modeldeployment-recording"
 VERSION: Final = 1
+
+
+_TYPES: Final[dict[str, Any]] = {**get_type_hints(View), "history": History | None}
+_PARTS: Final = tuple(one.name for one in fields(View) if one.name not in ("status", "now"))
+"""What of a look is written where it is not as in the line before: every input of `decide` but the status and the
+time, so that no new one is forgotten."""
 
 
 class RecordingError(Exception):
@@ -119,11 +123,7 @@ class Writer:
 
     def line(self, view: View, decision: Decision, memory: Memory | None = None) -> str:
         """One look as a line. `memory`: the tests before it, where this file begins with it."""
-        line: JSON = {"now": encode(view.now), "generation": view.generation, **self._changed(view)}
-        if view.conflict:
-            line["conflict"] = view.conflict
-        if view.refusal:
-            line["refusal"] = view.refusal
+        line: JSON = {"now": encode(view.now), **self._changed(view)}
         if view.evidence.intervals:
             line["intervals"] = encode(view.evidence.intervals, tuple[Interval, ...])
         if self.before is None or view.status is not self.before.status:
@@ -135,22 +135,15 @@ class Writer:
 
     def _changed(self, view: View) -> JSON:
         """The parts that are not as before."""
-        evidence = replace(view.evidence, intervals=(), history=None)
-        parts: dict[str, tuple[object, Any]] = {
-            "spec": (view.spec, ModelDeploymentSpec),
-            "target": (view.target, Revision),
-            "workloads": (view.workloads, Mapping[str, Workload]),
-            "route": (view.route, Route),
-            "defaults": (view.default_objectives, tuple[Objective, ...]),
-            "evidence": (evidence, Evidence),
-            "history": (view.evidence.history, History | None),
-        }
+        parts = {name: getattr(view, name) for name in _PARTS}
+        parts["evidence"] = replace(view.evidence, intervals=(), history=None)
+        parts["history"] = view.evidence.history
         changed = {}
-        for name, (value, type_) in parts.items():
+        for name, value in parts.items():
             if name in self._objects and self._objects[name] is value:
                 continue
             self._objects[name] = value
-            data = encode(value, type_)
+            data = encode(value, _TYPES[name])
             if name not in self.last or self.last[name] != data:
                 changed[name] = self.last[name] = data
         return changed
@@ -212,17 +205,6 @@ def _header(data: JSON) -> Header:
         raise RecordingError("line 1 is damaged: it does not say what the recording is of") from None
 
 
-_TYPES: Final[dict[str, Any]] = {
-    "spec": ModelDeploymentSpec,
-    "target": Revision,
-    "workloads": Mapping[str, Workload],
-    "route": Route,
-    "defaults": tuple[Objective, ...],
-    "evidence": Evidence,
-    "history": History | None,
-}
-
-
 def _look(data: JSON, parts: dict[str, Any]) -> Look:
     """One line; `parts` is what the lines before said, and is kept up."""
     for name, type_ in _TYPES.items():
@@ -231,18 +213,12 @@ def _look(data: JSON, parts: dict[str, Any]) -> Look:
     intervals = decode(tuple[Interval, ...], data.get("intervals", ()))
     outcome = dict(data["outcome"])
     records = tuple(outcome.pop("records"))
+    evidence = replace(parts["evidence"], intervals=intervals, history=parts["history"])
     view = View(
-        spec=parts["spec"],
-        generation=data["generation"],
-        target=parts["target"],
+        **{name: parts[name] for name in _PARTS if name != "evidence"},
+        evidence=evidence,
         status=ModelDeploymentStatus.model_validate(data.get("status", {})),
-        workloads=parts["workloads"],
-        route=parts["route"],
-        evidence=replace(parts["evidence"], intervals=intervals, history=parts["history"]),
         now=decode(datetime, data["now"]),
-        conflict=data.get("conflict", ""),
-        refusal=data.get("refusal", ""),
-        default_objectives=parts["defaults"],
     )
     memory = decode(Memory, data["memory"]) if "memory" in data else None
     return Look(view, memory, Outcome(records=records, **outcome))

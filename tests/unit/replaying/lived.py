@@ -32,6 +32,7 @@ from modeldeployment.decision.memory import Memory
 from modeldeployment.decision.view import View
 from modeldeployment.metrics import Connection, EvidenceStore
 from modeldeployment.metrics.wanted import watched
+from modeldeployment.metrics.watched import settle_of
 from modeldeployment.replaying.finding import Series, numbers
 from modeldeployment.replaying.history import HistoryClient
 from modeldeployment.replaying.past import Model
@@ -109,7 +110,11 @@ class Lived:
     def fetch(self, query: str, start: float, end: float, step: float) -> Series:
         """Ranges, as prometheus-api-client reads them."""
         form = {"query": query, "start": str(start), "end": str(end), "step": str(step)}
-        answer = self.server._answer(httpx.Request("POST", f"{URL}/api/v1/query_range", data=form))
+        answering = self.server._answer(httpx.Request("POST", f"{URL}/api/v1/query_range", data=form))
+        try:
+            answering.send(None)  # it waits for nothing that was not asked to be held
+        except StopIteration as ended:
+            answer: httpx.Response = ended.value
         return numbers([(series["metric"], series["values"]) for series in answer.json()["data"]["result"]])
 
     @property
@@ -124,11 +129,12 @@ class Lived:
         for _ in range(round(length / TICK)):
             self.now = round(self.now + TICK, 3)
             self._traffic()
-            looks = abs((self.now - 1.05) % self.interval) < TICK / 2
+            late = settle_of(self.interval) + TICK
+            looks = abs((self.now - late + TICK / 4) % self.interval) < TICK / 2
             marked = self._router() or self._ready() or marked
             marked = marked or 0 < self._again <= self.now
             if looks:
-                await self._look(round((self.now - 1.05) / self.interval) * self.interval)
+                await self._look(round((self.now - late) / self.interval) * self.interval)
             if looks or marked:
                 self._decide()
             marked = False
@@ -173,7 +179,8 @@ class Lived:
             started={},
             ports={},
         )
-        found = (await self.store.look([model], self.at(instant), self.client))[KEY]
+        async for batch in self.store.look([model], self.at(instant), self.client):
+            found = batch[KEY]
         self.unused = (*self.unused, *found.intervals)
         self.history = found.history or self.history
         self.evidence = replace(found, intervals=(), history=None)

@@ -12,10 +12,10 @@ import pytest
 
 from modeldeployment.api.rollout import Override, OverrideAction
 from modeldeployment.api.status import ModelDeploymentStatus
-from modeldeployment.metrics import BadQuery, PrometheusError
+from modeldeployment.metrics import PrometheusError
 from modeldeployment.replaying import past
+from modeldeployment.replaying.history import PastError
 from modeldeployment.replaying.logbook import trials
-from modeldeployment.replaying.past import PastError
 from modeldeployment.replaying.rerun import Replayed
 from unit.metrics.simulated import counts
 from unit.replaying.lived import NAMES, T0, Lived
@@ -171,7 +171,7 @@ async def test_a_range_that_fails_fails_every_look() -> None:
         return httpx.Response(422, json={"status": "error", "errorType": "execution", "error": "too many samples"})
 
     async with life.archive(refuse) as client:
-        with pytest.raises(BadQuery, match="too many samples"):
+        with pytest.raises(PrometheusError, match="too many samples"):
             await client.instant("up", life.at(50))
 
 
