@@ -84,3 +84,25 @@ def test_prometheus_history_gives_the_same_rule_numbers_and_e_value(stand: Stand
     assert again == told
     assert again[-1]["numbers"]["eWorse"] == told[-1]["numbers"]["eWorse"]
     assert again[-1]["numbers"]["bad"] > 0
+
+
+@pytest.mark.parametrize("source", ["prometheus", "recordings"])
+def test_another_policy_is_tried_on_what_happened(
+    stand: Stand, model: Model, folder: Path, tmp_path: Path, source: str
+) -> None:
+    """The version that was taken back is found; by its own policy it goes again, by a loose one it stays."""
+    where = {"prometheus": stand.lab.prometheus_url, "recordings": str(folder)}[source]
+    came = {}
+    for name, bound in (("own", "5%"), ("loose", "60%")):
+        path = tmp_path / f"{name}.yaml"
+        objectives = [{"name": "errors", "errorRate": {"max": bound}}]
+        path.write_text(json.dumps(model.manifest("3", overrides={"spec.objectives": objectives})))
+        ran = command(stand, "backtest", "-f", str(path), f"--{source}", where, "--since", "1h", "-o", "json")
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        (one,) = json.loads(ran.stdout)["rollouts"]
+        assert one["revision"] == decided(model)[0]["revision"]
+        assert one["happened"] == "RolledBack"
+        came[name] = one["policy"], one["badRequests"].get("errors", 0)
+    assert came["own"][0] == "RolledBack"
+    assert came["loose"][0] == "Promoted"
+    assert came["loose"][1] > 0

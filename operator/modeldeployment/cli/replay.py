@@ -77,9 +77,9 @@ def replay(
         if bool(what) == bool(file):
             fail("name the ModelDeployment, or give it as -f YAML (with its status)")
         now = datetime.now(UTC)
-        to = connection(prometheus, token_file, ca_file, tenant)
+        to, begin = connection(prometheus, token_file, ca_file, tenant), ago(since, now)
         model = _model(_given(file) if file else None, what, namespace, context, recording)
-        done = _from_prometheus(model, to, ago(since, now), now)
+        done = _from_prometheus(model, to, begin, now)
     typer.echo(_shown(done, output))
     raise typer.Exit(0 if done.difference is None else 1)
 

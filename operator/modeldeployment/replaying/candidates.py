@@ -22,14 +22,11 @@ from modeldeployment.replaying.finding import End, Found
 from modeldeployment.replaying.history import instants, looked, pods_born
 from modeldeployment.replaying.judging import Came, PastRollout
 from modeldeployment.replaying.logbook import ENDS
-from modeldeployment.replaying.ranges import Fetch
+from modeldeployment.replaying.ranges import INSTANTS_MAX, Fetch
 from modeldeployment.replaying.recording import Header, Look, read
 
 COARSE_SECONDS: Final = 300.0
 """Step at which a long history is searched; what was there between two instants is seen by `last_over_time`."""
-NEAR_SECONDS: Final = 60.0
-"""The same for no more than a day."""
-DAY_SECONDS: Final = 86_400.0
 _CAME: Final = {End.PROMOTED: Came.PROMOTED, End.TAKEN_BACK: Came.ROLLED_BACK, End.GOES_ON: Came.UNDECIDED}
 _WHY: Final = {
     End.PROMOTED: "its requests went on and the other revision's ended",
@@ -47,16 +44,17 @@ def search(
         PrometheusError: Prometheus does not answer.
     """
     fine = seconds(spec.rollout.analysis.interval)
-    length = (now - since).total_seconds()
-    coarse = max(NEAR_SECONDS if length <= DAY_SECONDS else COARSE_SECONDS, fine)
+    last, begin, plain = now.timestamp() // fine * fine, since.timestamp(), finding.query(*key, metrics)
+    if (last - begin) / fine <= INSTANTS_MAX:
+        return finding.rollouts(finding.rises(fetch(plain, begin // fine * fine, last, fine), key[1]), fine, last)
+    coarse = max(COARSE_SECONDS, fine)
     text = finding.query(*key, metrics, f"{round(1000 * coarse)}ms")
-    last = now.timestamp() // fine * fine
-    start = since.timestamp() // coarse * coarse
-    found = finding.rollouts(finding.rises(fetch(text, start, last, coarse), key[1]), coarse, last)
+    risen = finding.rises(fetch(text, begin // coarse * coarse, last, coarse), key[1])
+    found = finding.rollouts(risen, coarse, last)
     exact = []
     for one in found:
         start, end = one.start - 2 * coarse, min(last, one.end + 2 * coarse)
-        near = finding.rises(fetch(finding.query(*key, metrics), start // fine * fine, end, fine), key[1])
+        near = finding.rises(fetch(plain, start // fine * fine, end, fine), key[1])
         # Of a window that ends with the rollout, the coarse search knows better whether it went on.
         closer = [f for f in finding.rollouts(near, fine, last) if f.revision == one.revision]
         exact += [replace(f, how=one.how if f.how is End.GOES_ON else f.how) for f in closer[:1]]
