@@ -54,8 +54,7 @@ class Fleet:
 
     Args:
         store: what the watches said. Its callbacks must be `mark` and `mark_all`.
-        now: the clock; decisions get it as a parameter.
-        took: told of each decision that stands.
+        now: the clock; decisions get it as a parameter. took: told of each decision that stands.
     """
 
     def __init__(
@@ -68,9 +67,8 @@ class Fleet:
         now: Callable[[], datetime] = _now,
         took: Took = untold,
     ) -> None:
-        self._took = took
         self._store, self._kube, self._policy = store, kube, policy
-        self._recorder, self._telemetry, self._now = recorder, telemetry, now
+        self._recorder, self._telemetry, self._now, self._took = recorder, telemetry, now, took
         self._effects, self._together = Effects(store, kube), Together()
         self._evidence = EvidenceStore()
         self._dialects = Dialects(policy)
