@@ -79,8 +79,9 @@ class Stand:
         kubeconfig: Path | None = None,
         lease_seconds: int = 4,
         relist_seconds: float = 180,
+        record: Path | None = None,
     ) -> Child:
-        """Starts an operator process; again under the same name after it was killed."""
+        """Starts an operator process; again under the same name after it was killed. `record`: folder of recordings."""
         port = self._ports.setdefault(name, FIRST_PORT + len(self._ports))
         child = self.lab.process(
             name,
@@ -94,6 +95,7 @@ class Stand:
                 f"--port={port}",
                 f"--lease-seconds={lease_seconds}",
                 f"--relist-seconds={relist_seconds:g}",
+                *([f"--record={record}"] if record else []),
             ],
             env={"PYTHONPATH": str(ROOT / "operator"), "KUBECONFIG": str(kubeconfig or self.lab.kubeconfig)},
         )

@@ -16,6 +16,7 @@ from modeldeployment.api.serving import Metrics, PodTemplate
 
 _NAME_MAX = 46
 """So that a pod's name (revision, ReplicaSet's hash, five characters) is never cut and tells its revision."""
+_DIGITS = 10
 
 
 class Stage(StrEnum):
@@ -72,11 +73,18 @@ def revision_hash(owner: str, spec: ModelRevisionSpec) -> str:
     """
     served = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     content = json.dumps([owner, served], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(content.encode()).hexdigest()[:10]
+    return hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
 
 
 def revision_name(owner: str, spec: ModelRevisionSpec) -> str:
     """Name of the ModelRevision, its Deployment and its Service: `<owner>-<hash>`, at most 46 characters."""
-    digest = revision_hash(owner, spec)
-    stem = re.sub(r"[^a-z0-9-]", "-", owner)[: _NAME_MAX - len(digest) - 1].rstrip("-")
-    return f"{stem}-{digest}"
+    return f"{_stem(owner)}-{revision_hash(owner, spec)}"
+
+
+def revision_pattern(owner: str) -> str:
+    """A regular expression (RE2) for the names of all revisions of a ModelDeployment."""
+    return f"{_stem(owner)}-[0-9a-f]{{{_DIGITS}}}"
+
+
+def _stem(owner: str) -> str:
+    return re.sub(r"[^a-z0-9-]", "-", owner)[: _NAME_MAX - _DIGITS - 1].rstrip("-")

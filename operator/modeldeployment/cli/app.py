@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from modeldeployment import __version__
-from modeldeployment.cli import operator, verbs
+from modeldeployment.cli import backtest, operator, verbs
+from modeldeployment.cli import replay as again
 from modeldeployment.cli import status as show
 
 app = typer.Typer(
@@ -17,7 +18,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (show.status, verbs.pause, verbs.resume, verbs.abort, verbs.promote, verbs.retry, operator.operator):
+for verb in (
+    show.status,
+    verbs.pause,
+    verbs.resume,
+    verbs.abort,
+    verbs.promote,
+    verbs.retry,
+    again.replay,
+    backtest.backtest,
+    operator.operator,
+):
     app.command()(verb)
 
 

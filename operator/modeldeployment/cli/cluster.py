@@ -16,9 +16,10 @@ from kubernetes.aio.config import ConfigException
 from modeldeployment.api import names
 from modeldeployment.api.base import JSON
 from modeldeployment.api.modeldeployment import ModelDeploymentSpec, ModelDeploymentStatus
+from modeldeployment.api.modelpolicy import ModelPolicySpec
 from modeldeployment.controller import connect
 from modeldeployment.controller.kube import ApiError, Kube
-from modeldeployment.controller.resources import MODEL_DEPLOYMENTS
+from modeldeployment.controller.resources import MODEL_DEPLOYMENTS, MODEL_POLICIES
 
 T = TypeVar("T")
 
@@ -63,6 +64,18 @@ class Target:
                 fail(f'{kind} "{self.name}" not found in namespace {self.namespace}')
             fail(f"the API server does not know {kind}: are the CRDs installed?")
         return Seen(_spec(obj), ModelDeploymentStatus.model_validate(obj.get("status") or {}))
+
+    async def policy(self) -> ModelPolicySpec | None:
+        """The cluster's ModelPolicy; None where there is none, or one that a newer version made."""
+        try:
+            obj = await self.kube.get(MODEL_POLICIES, None, "default")
+            return ModelPolicySpec.model_validate(obj["spec"])
+        except ApiError as error:
+            if error.status not in (403, 404):
+                raise
+        except pydantic.ValidationError:
+            pass
+        return None
 
     async def say(self, concern: str, spec: JSON) -> JSON:
         """Sets fields of the spec by server-side apply, under a manager of their own: Git need not have them.

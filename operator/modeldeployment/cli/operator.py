@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +15,7 @@ from modeldeployment.cli.cluster import fail
 from modeldeployment.controller import logs
 from modeldeployment.controller.app import Options, run
 from modeldeployment.controller.leader import Timing
+from modeldeployment.replaying.journal import Journal, untold
 
 
 class LogLevel(StrEnum):
@@ -33,13 +36,26 @@ def operator(
     log_level: Annotated[LogLevel, typer.Option(help="What is logged at least.")] = LogLevel.INFO,
     lease_seconds: Annotated[int, typer.Option(min=2, help="How long the Lease holds, once nobody renews it.")] = 15,
     relist_seconds: Annotated[float, typer.Option(help="How often watches are checked against lists.")] = 180.0,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Writes what every decision was taken on into this folder, for `replay` and `backtest`."
+        ),
+    ] = None,
+    record_mib: Annotated[
+        int, typer.Option("--record-mib", min=1, help="The most of that for each model; the oldest goes first.")
+    ] = 64,
 ) -> None:
     """Runs the operator with $KUBECONFIG if it is set, else the pod's service account, else ~/.kube/config."""
     logs.configure(log_level)
     timing = Timing(lease_seconds, max(1.3, lease_seconds * 2 / 3), max(1.0, lease_seconds / 7.5))
-    options = Options(namespace, host, port, timing, relist_seconds)
     try:
-        code = asyncio.run(run(options))
-    except (ConfigException, OSError) as error:  # no cluster is named, or the port is taken
+        with Journal(record, record_mib * 2**20) if record else contextlib.nullcontext() as journal:
+            took = journal.took if journal else untold
+            code = asyncio.run(run(Options(namespace, host, port, timing, relist_seconds, took)))
+    except (
+        ConfigException,
+        OSError,
+    ) as error:  # no cluster is named, the port is taken, or the folder cannot be written to
         fail(str(error))
     raise typer.Exit(code)

@@ -24,6 +24,7 @@ from modeldeployment.controller.relist import Relist
 from modeldeployment.controller.store import Store
 from modeldeployment.controller.telemetry import Telemetry
 from modeldeployment.metrics import QueryRecord
+from modeldeployment.replaying.journal import Took, untold
 
 _LOG = logging.getLogger(__name__)
 BEAT_SECONDS_MAX = 60.0
@@ -41,6 +42,7 @@ class Options:
         host, port: where /healthz, /readyz and /metrics are.
         timing: of the Lease.
         relist_seconds: how often the store is compared with lists.
+        took: told of each decision that stands.
     """
 
     namespace: str = "modeldeployment-system"
@@ -48,6 +50,7 @@ class Options:
     port: int = 8080
     timing: leader.Timing = field(default_factory=leader.Timing)
     relist_seconds: float = 180.0
+    took: Took = untold
 
 
 async def run(options: Options) -> int:
@@ -76,7 +79,7 @@ class _Operator:
         self._store = Store(lambda key: self._fleet.mark(key), lambda: self._fleet.mark_all())
         self._policy = Policy(self._store, self._kube, self._count_query)
         self._recorder = Recorder(self._kube)
-        self._fleet = Fleet(self._store, self._kube, self._policy, self._recorder, telemetry)
+        self._fleet = Fleet(self._store, self._kube, self._policy, self._recorder, telemetry, took=options.took)
         self._relist = Relist(self._store, self._kube, telemetry)
         self._stop, self._watching, self._exit = asyncio.Event(), asyncio.Event(), 0
         self._unwatch = asyncio.Event()

@@ -9,9 +9,7 @@ from datetime import datetime
 
 from modeldeployment.controller.store import Key
 from modeldeployment.metrics import evaluation_instant
-
-SETTLE_SHARE, SETTLE_MAX = 0.1, 1.0
-"""A look is this share of its interval (at most so many seconds) late, so that the scrapes before it are stored."""
+from modeldeployment.metrics.watched import settle_of
 
 
 class Cohorts:
@@ -70,4 +68,4 @@ class Cohorts:
         return min(waits, default=math.inf)
 
     def _settle(self, interval: float) -> float:
-        return self.delay + min(SETTLE_MAX, SETTLE_SHARE * interval)
+        return settle_of(interval, self.delay)

@@ -33,6 +33,7 @@ from modeldeployment.controller.telemetry import Telemetry
 from modeldeployment.decision.due import due
 from modeldeployment.decision.evidence import DataState, Evidence
 from modeldeployment.metrics import EvidenceStore, Watched
+from modeldeployment.replaying.journal import Took, untold
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Fleet:
 
     Args:
         store: what the watches said. Its callbacks must be `mark` and `mark_all`.
-        now: the clock; decisions get it as a parameter.
+        now: the clock; decisions get it as a parameter. took: told of each decision that stands.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class Fleet:
         recorder: Recorder,
         telemetry: Telemetry,
         now: Callable[[], datetime] = _now,
+        took: Took = untold,
     ) -> None:
         self._store, self._kube, self._policy = store, kube, policy
-        self._recorder, self._telemetry, self._now = recorder, telemetry, now
+        self._recorder, self._telemetry, self._now, self._took = recorder, telemetry, now, took
         self._effects, self._together = Effects(store, kube), Together()
         self._evidence = EvidenceStore()
         self._dialects = Dialects(policy)
@@ -344,6 +346,7 @@ class Fleet:
             return
         if worth_writing(decision.status, entry.written, entry.written_at, now):
             await self._write(entry, decision.status, now)
+        self._took(entry.key, view, decision)
         entry.status, entry.memory = decision.status, decision.memory
         entry.unused = entry.unused[len(view.evidence.intervals) :]  # a look may have come in meanwhile
         if entry.history is view.evidence.history and (entry.memory.states or not entry.status.canary):

@@ -13,9 +13,7 @@ from modeldeployment.api.base import JSON
 from modeldeployment.api.modelrevision import ModelRevisionSpec
 from modeldeployment.api.objectives import Objective
 from modeldeployment.api.quantities import seconds
-from modeldeployment.api.rollout import Judge
 from modeldeployment.api.serving import MODEL_CONTAINER, Metrics, Serving
-from modeldeployment.api.status import RolloutStatus
 from modeldeployment.controller.entry import Entry
 from modeldeployment.controller.resources import (
     DEPLOYMENTS,
@@ -27,9 +25,9 @@ from modeldeployment.controller.resources import (
 )
 from modeldeployment.controller.store import Key, Store
 from modeldeployment.decision.evidence import DataState, Evidence, Workload
-from modeldeployment.decision.rules import Rule, RuleKind, objective_rules, trial_rules
-from modeldeployment.decision.view import View, roles
+from modeldeployment.decision.view import View
 from modeldeployment.metrics import Watched
+from modeldeployment.metrics.wanted import watched
 from modeldeployment.serving.pods import workload
 from modeldeployment.traffic import gateway
 
@@ -95,46 +93,21 @@ def _endpoints(key: Key, store: Store) -> dict[str, int]:
 
 def watched_of(entry: Entry, store: Store, defaults: tuple[Objective, ...], steady: float) -> Watched:
     """What the evidence of a model is gathered for; its metrics are as asked for, and may name no counters yet."""
-    spec, status = entry.spec, entry.status
+    spec, status, key = entry.spec, entry.status, entry.key
     assert spec is not None  # as above
-    rollout, key = status.rollout, entry.key
-    on_trial = rollout.revision if rollout and status.stable else ""
-    control = status.stable.revision if status.canary and status.stable and on_trial else ""
-    if rollout and rollout.compare_time and status.previous:
-        control = status.previous.revision
-    wanted = objective_rules(spec, defaults)
-    if on_trial:
-        wanted = (*wanted, *trial_rules(spec, defaults))
-    revisions = (*(r.revision for r in roles(status)), *(d.revision for d in status.draining))
-    serving = status.stable.revision if status.stable else ""
     created, started = _pod_times(key, store)
-    return Watched(
-        key=key,
-        metrics=_metrics(entry, store, serving),
-        revisions=tuple(dict.fromkeys(revisions)),
-        serving=serving,
-        trial=on_trial,
-        control=control,
-        trial_start=_began(rollout) if rollout and on_trial else None,
-        evidence_time=rollout.evidence_time if rollout and on_trial else None,
-        wants_history=bool(status.canary and control)
-        and spec.rollout.analysis.judge is Judge.SEQUENTIAL
-        and not entry.memory.states,
+    return watched(
+        key,
+        spec,
+        status,
+        defaults,
+        metrics=_metrics(entry, store, status.stable.revision if status.stable else ""),
+        remembered=bool(entry.memory.states),
         interval=interval_of(entry, steady),
-        windows=frozenset(rule.window for rule in wanted),
-        slis=frozenset(rule.sli for rule in wanted if rule.sli is not None),
-        queries=frozenset(rule.query for rule in wanted if rule.kind is RuleKind.QUERY),
-        needs_errors=_any(wanted, RuleKind.ERRORS),
-        needs_latency=_any(wanted, RuleKind.SLOW),
         pods=created,
         started=started,
         ports={pod["metadata"]["name"]: _model_ports(pod, spec.serving) for pod in store.children(PODS, key)},
     )
-
-
-def _began(rollout: RolloutStatus) -> datetime:
-    """When the present part of a trial began: the rollout, the watch, or a comparison in it."""
-    return rollout.compare_time or rollout.promotion_time or rollout.start_time
 
 
 def interval_of(entry: Entry, steady: float) -> float:
@@ -157,10 +130,6 @@ def _metrics(entry: Entry, store: Store, serving: str) -> Metrics:
 def _asked(entry: Entry) -> Metrics:
     assert entry.spec is not None  # as above
     return entry.spec.serving.metrics
-
-
-def _any(rules: Iterable[Rule], kind: RuleKind) -> bool:
-    return any(rule.kind is kind for rule in rules)
 
 
 def _model_ports(pod: JSON, serving: Serving) -> frozenset[int]:

@@ -16,6 +16,8 @@ ModelKey = tuple[str, str]
 
 SETTLE: Final = 1.0
 """Seconds after which a scrape that began is taken to be in Prometheus' store."""
+SETTLE_SHARE: Final = 0.1
+"""A look is this share of its interval (at most SETTLE) late, so that the scrapes before it are stored."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +86,8 @@ def evaluation_instant(now: datetime, interval: float, settle: float = SETTLE) -
     reach Prometheus' store after it; `settle` waits for that.
     """
     return datetime.fromtimestamp(math.floor((now.timestamp() - settle) / interval) * interval, UTC)
+
+
+def settle_of(interval: float, delay: float = 0.0) -> float:
+    """Seconds after its instant at which a look is made. `delay`: by how much (s) every look is later still."""
+    return delay + min(SETTLE, SETTLE_SHARE * interval)

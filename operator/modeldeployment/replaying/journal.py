@@ -1,0 +1,154 @@
+"""Recordings as files: DIR/<namespace>/<name>/<when it began>.jsonl, so many bytes for each model and no more.
+
+A file is complete in itself: a new one begins with the status and the tests as they are then. One begins when the
+operator starts, when a file is full, and after a line could not be written. Lines go to the files in a thread of their
+own, each by one append: a slow disk delays no decision, and a crash cuts the last line at most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from modeldeployment.decision.decide import Decision
+from modeldeployment.decision.view import View
+from modeldeployment.metrics import ModelKey
+from modeldeployment.replaying.recording import Header, Writer, header_line
+
+_LOG = logging.getLogger(__name__)
+
+FILES: Final = 4
+"""Files that a model's bytes are divided among: the oldest goes when a new one begins."""
+WAITING_MAX: Final = 10_000
+"""Lines that wait for the disk; of a model whose line found no room, a new file begins."""
+STREAMS_MAX: Final = 20_000
+"""Models whose file is remembered; of one more, the one that was silent longest gets a new file when it speaks."""
+
+Took = Callable[[ModelKey, View, Decision], None]
+"""Told of each decision that stands."""
+
+
+def untold(_key: ModelKey, _view: View, _decision: Decision) -> None:
+    """No recording."""
+
+
+@dataclass
+class _Stream:
+    """One model's file."""
+
+    path: Path
+    began: datetime
+    writer: Writer = field(default_factory=Writer)
+    size: int = 0
+    failed: bool = False
+
+
+class Journal:
+    """Writes recordings. Close it, or use it as a context manager.
+
+    Args:
+        folder: where; it is made if need be.
+        bytes_max: the most that one model's files have together.
+        now: the clock, for the files' names.
+
+    Raises:
+        OSError: the folder cannot be made, or nothing can be written there.
+    """
+
+    def __init__(
+        self, folder: Path, bytes_max: int = 64 * 2**20, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"nothing can be written into {folder}")
+        self._folder, self._file_max, self._now = folder, max(1, bytes_max // FILES), now
+        self._streams: OrderedDict[ModelKey, _Stream] = OrderedDict()
+        self._lines: queue.Queue[tuple[_Stream, str] | None] = queue.Queue(WAITING_MAX)
+        self._told = False
+        self._thread = threading.Thread(target=self._write_all, name="recording", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def took(self, key: ModelKey, view: View, decision: Decision) -> None:
+        """A decision that stands: `view` with the status that it was taken on. Never raises."""
+        try:
+            self._take(key, view, decision)
+        except Exception:
+            _LOG.exception("decision not recorded", extra={"model": "/".join(key)})
+            self._streams.pop(key, None)
+
+    def close(self) -> None:
+        """Writes what waits, and ends."""
+        self._lines.put(None)
+        self._thread.join()
+
+    def _take(self, key: ModelKey, view: View, decision: Decision) -> None:
+        stream = self._streams.get(key)
+        before = stream.writer.before if stream else None
+        if stream is None or stream.failed or stream.size >= self._file_max:
+            began = self._now()
+            stream = self._streams[key] = _Stream(self._path(key, began), began)
+            stream.size += self._queue(stream, header_line(Header(*key, began)))
+        # The tests go on only from the decision before; with a status from elsewhere they began anew.
+        goes_on = before is not None and before.status is view.status
+        line = stream.writer.line(view, decision, before.memory if before is not None and goes_on else None)
+        stream.size += self._queue(stream, line)
+        self._streams.move_to_end(key)
+        if len(self._streams) > STREAMS_MAX:
+            self._streams.popitem(last=False)
+
+    def _path(self, key: ModelKey, began: datetime) -> Path:
+        return self._folder / key[0] / key[1] / f"{began.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.jsonl"
+
+    def _queue(self, stream: _Stream, line: str) -> int:
+        try:
+            self._lines.put_nowait((stream, line + "\n"))
+        except queue.Full:
+            stream.failed = True
+        return len(line.encode()) + 1
+
+    def _write_all(self) -> None:
+        while (waiting := self._lines.get()) is not None:
+            stream, line = waiting
+            if stream.failed:  # a line is missing: what follows would not make sense
+                continue
+            try:
+                self._write(stream.path, line.encode())
+                self._told = False
+            except OSError as error:
+                stream.failed = True
+                if not self._told:
+                    _LOG.error("recording not written", extra={"file": str(stream.path), "error": str(error)})
+                self._told = True
+
+    def _write(self, path: Path, line: bytes) -> None:
+        """Appends a line; a new file takes the place of the oldest."""
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+        except FileNotFoundError:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for old in sorted(path.parent.glob("*.jsonl"))[: -(FILES - 1)]:
+                with contextlib.suppress(FileNotFoundError):
+                    old.unlink()
+            # A manifest may hold what is not for everybody.
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            written = os.write(descriptor, line)
+            if written < len(line):
+                raise OSError(f"only {written} of {len(line)} bytes were written: the disk is full")
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,131 @@
+"""Recordings as files: complete each, bounded, and never in the way of a decision."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from modeldeployment.decision.decide import Decision
+from modeldeployment.decision.view import View
+from modeldeployment.replaying import journal as module
+from modeldeployment.replaying.journal import Journal
+from modeldeployment.replaying.rerun import rerun
+from unit.decision.worlds import START, Behaviour
+from unit.replaying.recorded import RecordedWorld
+
+KEY = ("default", "fraud")
+
+
+def clock() -> datetime:
+    """A later moment each time."""
+    return START + timedelta(seconds=next(_TICKS))
+
+
+_TICKS = count()
+
+
+@pytest.fixture(scope="module")
+def taken() -> list[tuple[View, Decision]]:
+    """The looks of a rollout that was rolled back."""
+    world = RecordedWorld(versions={"2": Behaviour(errors=0.02)})
+    world.serving().ask("2")
+    world.until("RolledBack")
+    return world.taken
+
+
+def files(folder: Path) -> list[Path]:
+    """A model's recordings, oldest first."""
+    return sorted((folder / "default" / "fraud").glob("*.jsonl"))
+
+
+def replayed(path: Path) -> int:
+    """Looks of a file, all as recorded."""
+    with path.open() as lines:
+        done = rerun(lines)
+    assert done.difference is None
+    return done.looks
+
+
+def test_what_is_written_replays(tmp_path: Path, taken: list[tuple[View, Decision]]) -> None:
+    """One file, nobody else's to read, with every decision."""
+    with Journal(tmp_path / "new", now=clock) as journal:
+        for view, decision in taken:
+            journal.took(KEY, view, decision)
+    (path,) = files(tmp_path / "new")
+    assert replayed(path) == len(taken)
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_the_next_operator_begins_another_file(tmp_path: Path, taken: list[tuple[View, Decision]]) -> None:
+    """Nothing is appended to what another process began."""
+    for part in (taken[:5], taken[5:]):
+        with Journal(tmp_path, now=clock) as journal:
+            # The next process reads the status anew.
+            for view, decision in part:
+                journal.took(KEY, view, decision)
+    assert [replayed(path) for path in files(tmp_path)][:1] == [5]
+    assert len(files(tmp_path)) == 2
+
+
+def test_a_model_has_no_more_than_its_bytes(tmp_path: Path, taken: list[tuple[View, Decision]]) -> None:
+    """Full files are followed by others, the oldest goes, and each that is left replays by itself."""
+    size = 60_000
+    with Journal(tmp_path, bytes_max=size, now=clock) as journal:
+        for _ in range(6):
+            for view, decision in taken:
+                journal.took(KEY, view, decision)
+    kept = files(tmp_path)
+    assert len(kept) == module.FILES
+    longest = 12_000  # one look with all that it can say
+    assert sum(path.stat().st_size for path in kept) <= size + module.FILES * longest
+    assert all(replayed(path) for path in kept)
+
+
+def test_a_disk_that_fails_is_told_and_gets_another_file(
+    tmp_path: Path,
+    taken: list[tuple[View, Decision]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No decision fails for it; once the disk takes lines again, a new file begins, complete."""
+    real = os.write
+    full = True
+
+    def write(descriptor: int, data: bytes) -> int:
+        if full:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    with Journal(tmp_path, now=clock) as journal:
+        for view, decision in taken[:4]:
+            journal.took(KEY, view, decision)
+        while not journal._streams[KEY].failed:
+            pass
+        full = False
+        for view, decision in taken[4:]:
+            journal.took(KEY, view, decision)
+    assert [r.message for r in caplog.records] == ["recording not written"]
+    assert replayed(files(tmp_path)[-1]) == len(taken) - 4
+
+
+def test_lines_that_find_no_room_begin_a_new_file(
+    tmp_path: Path, taken: list[tuple[View, Decision]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue that is full loses lines, and no file lacks one in the middle."""
+    monkeypatch.setattr(module, "WAITING_MAX", 2)
+    with Journal(tmp_path, now=clock) as journal:
+        for view, decision in taken:
+            journal.took(KEY, view, decision)
+    assert all(replayed(path) for path in files(tmp_path) if len(path.read_text().splitlines()) > 1)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    """At the start, not at the first decision."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        Journal(tmp_path / "file")
