@@ -11,7 +11,7 @@ from modeldeployment.decision.hypothesis import Compare
 from modeldeployment.decision.needed import Needed
 from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, RuleKind
-from modeldeployment.decision.sequential import ABSOLUTE_E_MIN, RuleState
+from modeldeployment.decision.sequential import RuleState
 from modeldeployment.decision.threshold import ThresholdState
 
 
@@ -45,7 +45,7 @@ def sequential(rule: Rule, state: RuleState) -> str:
     decides = f"{1 / plan.alpha:.4g} decides"
     counted = f"{rule.subject}: {of(rule, state.canary)}"
     allowed = f"allowed {100 * rule.share:g}%"
-    worse, good = min(state.relative, state.by_blocks), f"that it is good {e_value(state.passing)}"
+    worse, good = state.worse, f"that it is good {e_value(state.passing)}"
     good = f"{good} ({1 / plan.beta:.4g} decides)"
     if compare is Compare.WATCH:
         alarm = f"that it breaks the bound {e_value(state.alarm)} ({plan.day:,} alarms)"
@@ -56,8 +56,7 @@ def sequential(rule: Rule, state: RuleState) -> str:
     other = "the version before" if compare is Compare.STABLE else "stable"
     against = f"against {other} {e_value(worse)} ({decides})"
     if compare is not Compare.STABLE:
-        gate = 1 / plan.alpha if compare is Compare.STRICT else ABSOLUTE_E_MIN
-        against += f", against the bound {e_value(state.absolute)} ({gate:.4g} decides)"
+        against += f", against the bound {e_value(state.absolute)} ({math.exp(state.log_gate):.4g} decides)"
     return f"{counted}, {other} {of(rule, state.stable)}; {allowed}; evidence that it is worse: {against}; {good}"
 
 
