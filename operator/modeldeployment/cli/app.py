@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from modeldeployment import __version__
-from modeldeployment.cli import operator, verbs
+from modeldeployment.cli import explain, operator, verbs
 from modeldeployment.cli import status as show
 
 app = typer.Typer(
@@ -17,7 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (show.status, verbs.pause, verbs.resume, verbs.abort, verbs.promote, verbs.retry, operator.operator):
+said = (verbs.pause, verbs.resume, verbs.abort, verbs.promote, verbs.retry)
+for verb in (show.status, explain.explain, *said, operator.operator):
     app.command()(verb)
 
 

@@ -32,10 +32,11 @@ Reason = Annotated[str, typer.Option(help="Why: shown in the status.")]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A ModelDeployment as it was read. `stored` is its spec as the API server has it."""
+    """A ModelDeployment as it was read. `stored` is its spec as the API server has it, in its `generation`."""
 
     stored: JSON
     status: ModelDeploymentStatus
+    generation: int = 0
 
     @property
     def spec(self) -> ModelDeploymentSpec:
@@ -62,7 +63,8 @@ class Target:
             if error.reason == "NotFound":
                 fail(f'{kind} "{self.name}" not found in namespace {self.namespace}')
             fail(f"the API server does not know {kind}: are the CRDs installed?")
-        return Seen(_spec(obj), ModelDeploymentStatus.model_validate(obj.get("status") or {}))
+        stored, status = _spec(obj), ModelDeploymentStatus.model_validate(obj.get("status") or {})
+        return Seen(stored, status, (obj.get("metadata") or {}).get("generation", 0))
 
     async def say(self, concern: str, spec: JSON) -> JSON:
         """Sets fields of the spec by server-side apply, under a manager of their own: Git need not have them.

@@ -46,18 +46,18 @@ def due(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, now: datetime)
 def deadlines(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> Iterator[Deadline]:
     """All clocks that run, also those that ran out."""
     if status.rollout:
-        yield from _of_rollout(spec, status.rollout)
+        yield from _of_rollout(spec, status.rollout, compared=status.canary is not None and status.stable is not None)
     if status.previous and status.previous.until:
         yield Deadline(Clock.WATCH, status.previous.until)
 
 
-def _of_rollout(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> Iterator[Deadline]:
+def _of_rollout(spec: ModelDeploymentSpec, rollout: RolloutStatus, *, compared: bool) -> Iterator[Deadline]:
     asked = spec.rollout
     if rollout.unavailable_since:
         most = WATCH_GRACE_SECONDS if rollout.promotion_time else seconds(asked.progress_deadline)
         left = timedelta(seconds=max(0.0, most - rollout.unavailable_seconds))
         yield Deadline(Clock.PODS, rollout.unavailable_since + left)
-    if rollout.suspend_time is None and rollout.promotion_time is None:
+    if compared and rollout.suspend_time is None:
         length = timedelta(seconds=seconds(asked.deadline) + rollout.suspended_seconds)
         yield Deadline(Clock.ROLLOUT, rollout.start_time + length)
     if rollout.compare_time:
@@ -65,5 +65,5 @@ def _of_rollout(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> Iterator[D
     if rollout.next_compare_time:
         yield Deadline(Clock.NEXT_COMPARISON, rollout.next_compare_time)
     steps = asked.canary.plan()
-    if rollout.weight_time and rollout.step < len(steps) and rollout.promotion_time is None:
+    if compared and rollout.weight_time and rollout.step < len(steps):
         yield Deadline(Clock.STEP, rollout.weight_time + timedelta(seconds=steps[rollout.step][1]))
