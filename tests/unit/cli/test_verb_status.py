@@ -74,5 +74,5 @@ def test_a_model_nobody_looked_at_yet_is_said_to_be_so() -> None:
 def test_every_verb_has_a_help_text() -> None:
     """`--help` lists each verb with what it does."""
     shown = CliRunner().invoke(app, ["--help"]).output
-    for verb in ("status", "pause", "resume", "abort", "promote", "retry", "operator"):
+    for verb in ("status", "explain", "pause", "resume", "abort", "promote", "retry", "operator"):
         assert f"  {verb} " in shown, f"{verb} is missing in --help"
