@@ -242,7 +242,26 @@ def test_a_model_that_nobody_looked_at() -> None:
 def test_a_terminal_without_utf_8_gets_ascii() -> None:
     """Nothing else, chart included."""
     world = trial(versions=bad(0.05)).until("CanaryRunning").run(60)
-    assert render(facts(world), unicode=False).isascii()
+    code, out = Cluster(status=world.status.to_json()).run("explain", "fraud", charset="ascii")
+    assert code == 0 and out.isascii() and " decides|" in out
+
+
+def test_the_queries_of_a_trial_are_shown_whole() -> None:
+    """Those that show what is counted stay in the status while Prometheus is away; half of one is never shown."""
+    world = trial().until("CanaryRunning")
+    world.sources = {"Errors": "sum by (pod) (failed_total)", "Slow": "x" * 513}
+    world.run(30)
+    world.sources = {}
+    shown = facts(world.run(30))
+    assert shown.queries == {"errors": "sum by (pod) (failed_total)"}
+    assert "\n    sum by (pod) (failed_total)\n" in render(shown)
+
+
+def test_the_query_that_decided_is_shown_after_a_rollback() -> None:
+    """It is in the record of the decision."""
+    world = trial(versions=bad())
+    world.sources = {"Errors": "sum by (pod) (failed_total)"}
+    assert facts(world.until("RolledBack")).queries == {"errors, which decided": "sum by (pod) (failed_total)"}
 
 
 _SHORT: dict[str, Any] = {

@@ -70,6 +70,19 @@ def test_the_watch_and_a_comparison_begin_anew() -> None:
     assert trail(world).start_time == compared
 
 
+def test_worse_than_stable_and_inside_its_bound_never_reaches_what_decides() -> None:
+    """Fail also asks for evidence against the bound: while that is missing, the line stays below."""
+    wide = {"spec.objectives[0].errorRate.max": "8%", "spec.rollout.rollbackOn.errorRate": ">8%"}
+    long_step = {"spec.rollout.canary": {"steps": [{"traffic": "10%", "duration": "1h"}]}}
+    world = World({**wide, **long_step}, versions={"2": Behaviour(errors=0.05)}, rps=20.0).serving()
+    world.ask("2")
+    world.until("CanaryRunning").run(1800)
+    assert world.status.rollout is not None
+    numbers = world.status.rollout.rules[0].numbers
+    assert numbers is not None and float(numbers.e_worse or 0) > 50, "not proven worse: the test tests nothing"
+    assert all(point.worse is not None and point.worse < 0 for point in points(trail(world)))
+
+
 def test_judges_without_e_values_leave_weights_alone() -> None:
     """The threshold judge has no evidence to draw."""
     asked = {"spec.rollout.analysis": {"judge": "Threshold", "threshold": {"passes": 100}}}
