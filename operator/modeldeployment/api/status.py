@@ -132,9 +132,13 @@ class RuleStatus(StatusModel):
     cause: Cause | None = Field(default=None, description="Whose fault it is, if it says Fail.")
     numbers: Numbers | None = Field(default=None, description="The numbers it is judged on.")
     message: str = Field(max_length=320, description="The numbers, in a sentence.")
-    needs: str = Field(default="", max_length=64, description="What it still needs to pass, if it is open.")
+    needs: str = Field(
+        default="",
+        max_length=40,
+        description="What it still needs to pass, if it is open, and how long that takes at this traffic.",
+    )
     state: str = Field(
-        default="", max_length=1280, description="The test's state, opaque: what a new leader goes on from."
+        default="", max_length=1232, description="The test's state, opaque: what a new leader goes on from."
     )
 
 

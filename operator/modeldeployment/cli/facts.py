@@ -259,7 +259,7 @@ def _rule(rule: RuleStatus, sides: _Sides, scale: _Scale | None) -> RuleFacts:
         allowed=numbers.bound if numbers else "",
         counted=dict(_counted(numbers, sides)) if numbers else {},
         says=dict(_evidence(numbers, sides, scale)) if numbers and scale else {},
-        needs=rule.needs,
+        needs=say.waiting(rule.needs) if rule.needs else "",
         message=rule.message,
         numbers=numbers,
     )

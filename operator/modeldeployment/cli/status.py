@@ -9,6 +9,7 @@ from modeldeployment.api.modeldeployment import ModelDeploymentStatus
 from modeldeployment.api.status import BudgetStatus, Cause, RevisionStatus, RuleStatus
 from modeldeployment.cli.cluster import Context, Name, Namespace, Target, on
 from modeldeployment.cli.facts import counted
+from modeldeployment.decision import say
 
 
 def status(name: Name, namespace: Namespace = None, context: Context = None) -> None:
@@ -64,7 +65,7 @@ def _rule(rule: RuleStatus, shown: ModelDeploymentStatus) -> str:
     told = f"{_cause(rule.cause)}{rule.name}: {counted(numbers.bad, numbers.requests)}"
     if numbers.stable_requests is not None and beside:
         told += f", {beside.version} {counted(numbers.stable_bad or 0, numbers.stable_requests)}"
-    return "; ".join(part for part in (told, numbers.bound, rule.needs) if part)
+    return "; ".join(part for part in (told, numbers.bound, rule.needs and say.waiting(rule.needs)) if part)
 
 
 def _cause(cause: Cause | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from modeldeployment.api.quantities import say_duration
 from modeldeployment.decision.arms import Counts
@@ -13,6 +14,10 @@ from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, RuleKind
 from modeldeployment.decision.sequential import RuleState
 from modeldeployment.decision.threshold import ThresholdState
+
+NEVER: Final = "can never pass at its present rate"
+REQUESTS_MAX, SECONDS_MAX = 1e9, 3600 * 9999
+"""An estimate is never said to be larger."""
 
 
 def share(bad: float, requests: float) -> str:
@@ -75,14 +80,21 @@ def query(rule: Rule, state: QueryState) -> str:
     return f"{rule.name}: {state.value:.6g}; bound {rule.bound}"
 
 
-def waiting(needed: Needed | None) -> str:
-    """How much evidence a step still needs."""
+def needs(needed: Needed | None) -> str:
+    """How much evidence a step still needs, as short as the status has it: `225 more requests, 45s`."""
     if needed is None:
-        return "can never pass at its present rate"
+        return NEVER
+    requests = f"{math.ceil(min(needed.requests, REQUESTS_MAX)):,} more requests"
     if not math.isfinite(needed.minutes):
-        return f"needs about {math.ceil(needed.requests):,} more requests"
-    length = say_duration(max(1.0, 60 * needed.minutes))
-    return f"needs about {math.ceil(needed.requests):,} more requests, {length} at this traffic"
+        return requests
+    return f"{requests}, {say_duration(max(1.0, min(60 * needed.minutes, SECONDS_MAX)))}"
+
+
+def waiting(short: str) -> str:
+    """The same in a sentence: `needs about 225 more requests, 45s at this traffic`."""
+    if short == NEVER:
+        return short
+    return f"needs about {short}" + (" at this traffic" if ", " in short else "")
 
 
 def e_value(log_e: float) -> str:

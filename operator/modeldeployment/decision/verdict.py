@@ -167,7 +167,7 @@ def _needs(view: View, state: State) -> str:
         weight=on_trial.wanted_weight / FULL,
         interval=interval,
     )
-    return say.waiting(needed.pass_needed(state, traffic))
+    return say.needs(needed.pass_needed(state, traffic))
 
 
 def _waiting(memory: Memory, waiting_for: list[RuleStatus]) -> str:
@@ -176,5 +176,7 @@ def _waiting(memory: Memory, waiting_for: list[RuleStatus]) -> str:
     for rule in waiting_for:
         state = memory.states[rule.name]
         no_value = isinstance(state, QueryState) and state.value is None
-        parts.append(rule.message if no_value else f"{rule.name} {rule.needs or 'is open'}")
+        parts.append(
+            rule.message if no_value else f"{rule.name} {say.waiting(rule.needs) if rule.needs else 'is open'}"
+        )
     return "waiting for evidence: " + "; ".join(parts)

@@ -78,7 +78,7 @@ def _typical() -> ModelDeploymentStatus:
                     name=n,
                     verdict=Verdict.INCONCLUSIVE,
                     message=SENTENCE,
-                    needs="needs about 12,345 more requests, 4m10s at this traffic",
+                    needs="12,345 more requests, 4m10s",
                     state=state,
                 )
                 for n in ("errors", "latency")

@@ -91,7 +91,7 @@ def test_rules_are_told_by_their_numbers() -> None:
             name="latency",
             verdict=Verdict.INCONCLUSIVE,
             numbers=numbers.model_copy(update={"bad": 0}),
-            needs="needs about 225 more requests",
+            needs="225 more requests, 45s",
             message="long",
         ),
         RuleStatus(
@@ -109,7 +109,8 @@ def test_rules_are_told_by_their_numbers() -> None:
     text = render("fraud", ModelDeploymentStatus(stable=stable, canary=canary, rollout=trial, decisions=(held,)))
     for line in (
         "├── Fail         [Pod] errors: 7 of 37 bad (18.9%), 1.3 0 of 461 bad (0%); at most 1%",
-        "├── Inconclusive latency: 0 of 37 bad (0%), 1.3 0 of 461 bad (0%); at most 1%; needs about 225 more requests",
+        "├── Inconclusive latency: 0 of 37 bad (0%), 1.3 0 of 461 bad (0%); at most 1%; needs about 225 more requests, "
+        "45s at this traffic",
         "├── Inconclusive drift: 0.3; bound at most 0.2",
         "PodFault            1.4             [Pod] held",
     ):
