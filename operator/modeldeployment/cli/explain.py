@@ -115,13 +115,13 @@ def _trail(told: Explanation, marks: chart.Marks) -> tuple[str, Iterator[str]]:
         assert trail is not None
         points = [Point(p.after_seconds, p.weight, p.worse_log10, p.good_log10) for p in trail.points]
         yield from chart.draw(points, trail.every_seconds, marks)
-        last = points[-1]
+        last, many = points[-1], len(told.rules) > 1
         if last.worse is None and last.good is None:
             yield "  no e-values: the threshold judge and queries have none"
         if last.worse is not None:
-            yield f"  {marks.worse} that {trail.worse_means}: {words.share_of_decides(last.worse)}"
+            yield f"  {marks.worse} that {trail.worse_means}{', the mean of the rules' if many else ''}: {words.share_of_decides(last.worse)}"
         if last.good is not None:
-            yield f"  {marks.good} that it is good: {words.share_of_decides(last.good)}"
+            yield f"  {marks.good} that it is good{', the weakest rule' if many else ''}: {words.share_of_decides(last.good)}"
 
     return title, lines()
 

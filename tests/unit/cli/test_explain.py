@@ -56,6 +56,7 @@ def test_a_good_canary_that_waits() -> None:
         "2 is on trial: it gets 10% of the traffic, 1 the rest, and both are compared.",
         "serves 1: 90% of the traffic, 1 of 1 pods Ready",
         "allowed at most 1%",
+        "○ that it is good, the weakest rule: about 1/2 of what decides",
         "counted 2: 0 of 180 bad (0%); 1: 0 of 1,820 bad (0%)",
         "if 2 were no worse than 1, evidence like this would be nothing unusual (e-value 1); 1 of 25 takes it back",
         "if its rate were 2 times the allowed one, evidence this strong would come up in at most 1 of 12 rollouts; "
@@ -107,7 +108,7 @@ def test_the_watch() -> None:
     text = told(trial(rps=100.0).until("Watching").run(300))
     assert "2 was promoted and serves all of the traffic. 1 is kept warm, to return to at once." in text
     assert "at 8,640 half of the traffic goes back to compare" in text
-    assert "● that its bound breaks: under 1/1,000 of what decides" in text
+    assert "● that its bound breaks, the mean of the rules: under 1/1,000 of what decides" in text
     assert "23h55m the watch ends, and the version before is archived" in text
     assert "gives all of the traffic back to 1, and keeps 2 out" in text
 
