@@ -118,10 +118,12 @@ def _trail(told: Explanation, marks: chart.Marks) -> tuple[str, Iterator[str]]:
         last, many = points[-1], len(told.rules) > 1
         if last.worse is None and last.good is None:
             yield "  no e-values: the threshold judge and queries have none"
-        if last.worse is not None:
-            yield f"  {marks.worse} that {trail.worse_means}{', the mean of the rules' if many else ''}: {words.share_of_decides(last.worse)}"
-        if last.good is not None:
-            yield f"  {marks.good} that it is good{', the weakest rule' if many else ''}: {words.share_of_decides(last.good)}"
+        for mark, means, of, log10 in (
+            (marks.worse, trail.worse_means, "mean of the rules", last.worse),
+            (marks.good, "it is good", "weakest rule", last.good),
+        ):
+            if log10 is not None:
+                yield f"  {mark} that {means}{f', the {of}' if many else ''}: {words.share_of_decides(log10)}"
 
     return title, lines()
 
