@@ -18,6 +18,8 @@ ROLLBACK_ON_MAX = 5
 """Keys of rollbackOn: each may become a rule beside those of the objectives."""
 DECISIONS_MAX = 10
 QUARANTINED_MAX = 10
+TRAIL_POINTS_MAX = 48
+QUERY_MAX = 512
 STATUS_BYTES_MAX = 98_304
 """A status is never larger than this as JSON; a test fills every list and text to its bound. Two or three kilobytes
 of that are usual while nothing goes on, and under 8 KiB during a rollout."""
@@ -130,8 +132,13 @@ class RuleStatus(StatusModel):
     cause: Cause | None = Field(default=None, description="Whose fault it is, if it says Fail.")
     numbers: Numbers | None = Field(default=None, description="The numbers it is judged on.")
     message: str = Field(max_length=320, description="The numbers, in a sentence.")
+    needs: str = Field(
+        default="",
+        max_length=40,
+        description="What it still needs to pass, if it is open, and how long that takes at this traffic.",
+    )
     state: str = Field(
-        default="", max_length=1280, description="The test's state, opaque: what a new leader goes on from."
+        default="", max_length=1232, description="The test's state, opaque: what a new leader goes on from."
     )
 
 
@@ -183,6 +190,8 @@ class RolloutStatus(StatusModel):
     evidence_time: datetime | None = Field(
         default=None, description="The instant up to which the states of the rules hold all evidence."
     )
+    errors_query: str = Field(default="", max_length=QUERY_MAX, description="The query that shows failed requests.")
+    latency_query: str = Field(default="", max_length=QUERY_MAX, description="The query that shows slow requests.")
     rules: tuple[RuleStatus, ...] = Field(
         default=(),
         max_length=OBJECTIVES_MAX + ROLLBACK_ON_MAX,
@@ -226,6 +235,22 @@ class BudgetStatus(StatusModel):
     )
 
 
+class Trail(StatusModel):
+    """How the evidence of a trial went, in few points: twice as far apart whenever there would be too many."""
+
+    revision: str = Field(max_length=63, description="The ModelRevision that was, or is, on trial.")
+    version: str = Field(max_length=63, description="Its version.")
+    start_time: datetime = Field(description="When the first point was taken.")
+    every_seconds: int = Field(ge=1, le=1_000_000_000, description="Seconds from one point's place to the next.")
+    points: str = Field(
+        default="",
+        max_length=TRAIL_POINTS_MAX * len("47,100,-99,-99 "),
+        description="Points place,weight,worse,good with spaces between: the last look in each stretch of everySeconds "
+        "since startTime (place 0, 1, ...), percent of the traffic, and the evidence that it is worse and that it is "
+        "good, in tenths of log10 of the e-value over what decides (0 decides; -99 to 99; empty without such a test).",
+    )
+
+
 class ObjectiveStatus(StatusModel):
     """How the version that serves keeps one objective."""
 
@@ -266,7 +291,7 @@ class DecisionRecord(StatusModel):
     verdict: Verdict | None = Field(default=None, description="What it said.")
     cause: Cause | None = Field(default=None, description="Whose fault it is.")
     numbers: Numbers | None = Field(default=None, description="The numbers that decided.")
-    query: str = Field(default="", max_length=512, description="The query that the numbers come from.")
+    query: str = Field(default="", max_length=QUERY_MAX, description="The query that the numbers come from.")
     message: str = Field(max_length=384, description="The numbers and bounds, in a sentence.")
 
 
@@ -322,6 +347,7 @@ class ModelDeploymentStatus(StatusModel):
         description="The last decisions, the newest first.",
         json_schema_extra=extend(list_type="atomic"),
     )
+    trail: Trail | None = Field(default=None, description="How the evidence of the last trial went.")
     dialect: ChosenDialect | None = Field(
         default=None, description="The metrics dialect that Auto chose, where serving.metrics.dialect is Auto."
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from modeldeployment import __version__
-from modeldeployment.cli import backtest, operator, verbs
+from modeldeployment.cli import backtest, explain, operator, verbs
 from modeldeployment.cli import replay as again
 from modeldeployment.cli import status as show
 
@@ -18,17 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (
-    show.status,
-    verbs.pause,
-    verbs.resume,
-    verbs.abort,
-    verbs.promote,
-    verbs.retry,
-    again.replay,
-    backtest.backtest,
-    operator.operator,
-):
+said = (verbs.pause, verbs.resume, verbs.abort, verbs.promote, verbs.retry)
+asked = (show.status, explain.explain, again.replay, backtest.backtest)
+for verb in (*asked, *said, operator.operator):
     app.command()(verb)
 
 

@@ -33,10 +33,11 @@ Reason = Annotated[str, typer.Option(help="Why: shown in the status.")]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A ModelDeployment as it was read. `stored` is its spec as the API server has it."""
+    """A ModelDeployment as it was read. `stored` is its spec as the API server has it, in its `generation`."""
 
     stored: JSON
     status: ModelDeploymentStatus
+    generation: int = 0
 
     @property
     def spec(self) -> ModelDeploymentSpec:
@@ -63,7 +64,8 @@ class Target:
             if error.reason == "NotFound":
                 fail(f'{kind} "{self.name}" not found in namespace {self.namespace}')
             fail(f"the API server does not know {kind}: are the CRDs installed?")
-        return Seen(_spec(obj), ModelDeploymentStatus.model_validate(obj.get("status") or {}))
+        stored, status = _spec(obj), ModelDeploymentStatus.model_validate(obj.get("status") or {})
+        return Seen(stored, status, (obj.get("metadata") or {}).get("generation", 0))
 
     async def policy(self) -> ModelPolicySpec | None:
         """The cluster's ModelPolicy; None where there is none, or one that a newer version made."""

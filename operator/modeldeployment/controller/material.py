@@ -11,7 +11,8 @@ IN_TRIAL = timedelta(seconds=5)
 STEADY = timedelta(minutes=5)
 
 _WOBBLES: dict[str, Any] = {
-    "rollout": {"evidence_time", "message", "rules", "unavailable_seconds"},
+    "rollout": {"errors_query", "evidence_time", "latency_query", "message", "rules", "unavailable_seconds"},
+    "trail": True,
     "budget": True,
     "objectives": {
         "__all__": {

@@ -34,6 +34,7 @@ from modeldeployment.decision.evidence import DataState, Evidence, Route, RouteS
 from modeldeployment.decision.memory import Memory
 from modeldeployment.decision.moves import Move
 from modeldeployment.decision.rollout import advance
+from modeldeployment.decision.trail import follow
 from modeldeployment.decision.trial import Work, feed, together
 from modeldeployment.decision.verdict import verdict
 from modeldeployment.decision.view import FULL, View, roles
@@ -85,7 +86,8 @@ def _deciding(view: View, memory: Memory) -> Work[Decision]:
         view = view.with_status(view.status.model_copy(update={"rollout": rollout}))
         if view.status.stable is not None:
             judged = verdict(view, rollout, memory)
-            view = view.with_status(view.status.model_copy(update={"rollout": judged}))
+            trail = follow(view, judged, memory)
+            view = view.with_status(view.status.model_copy(update={"rollout": judged, "trail": trail}))
     move, records = advance(view)
     view = view.with_status(_drained(view, move.status))
     return Decision(_told(view, move), records, memory)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
 
 from modeldeployment.api.modeldeployment import ModelDeploymentSpec
 from modeldeployment.api.quantities import seconds
@@ -12,23 +14,56 @@ from modeldeployment.decision.backward import WATCH_GRACE_SECONDS
 from modeldeployment.decision.memory import COMPARE_SECONDS
 
 
+class Clock(StrEnum):
+    """What runs out."""
+
+    PODS = "Pods"
+    """The revision on trial has too few Ready pods: the time it may have so."""
+    STEP = "Step"
+    """The least time of a step."""
+    ROLLOUT = "Rollout"
+    """The time for a verdict."""
+    COMPARISON = "Comparison"
+    """A comparison in the watch."""
+    NEXT_COMPARISON = "NextComparison"
+    """The rest between two of them."""
+    WATCH = "Watch"
+    """The version before is kept warm."""
+
+
+class Deadline(NamedTuple):
+    """A clock, and when it runs out."""
+
+    clock: Clock
+    time: datetime
+
+
 def due(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, now: datetime) -> datetime | None:
     """The next moment at which the clock alone may change something; None if there is none to come."""
-    moments = list(_deadlines(spec, status.rollout)) if status.rollout else []
+    return min((deadline.time for deadline in deadlines(spec, status) if deadline.time > now), default=None)
+
+
+def deadlines(spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> Iterator[Deadline]:
+    """All clocks that run, also those that ran out."""
+    if status.rollout:
+        yield from _of_rollout(spec, status.rollout, compared=status.canary is not None and status.stable is not None)
     if status.previous and status.previous.until:
-        moments.append(status.previous.until)
-    return min((moment for moment in moments if moment > now), default=None)
+        yield Deadline(Clock.WATCH, status.previous.until)
 
 
-def _deadlines(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> Iterator[datetime]:
+def _of_rollout(spec: ModelDeploymentSpec, rollout: RolloutStatus, *, compared: bool) -> Iterator[Deadline]:
     asked = spec.rollout
     if rollout.unavailable_since:
         most = WATCH_GRACE_SECONDS if rollout.promotion_time else seconds(asked.progress_deadline)
-        yield rollout.unavailable_since + timedelta(seconds=max(0.0, most - rollout.unavailable_seconds))
-    if rollout.suspend_time is None:
-        yield rollout.start_time + timedelta(seconds=seconds(asked.deadline) + rollout.suspended_seconds)
+        left = timedelta(seconds=max(0.0, most - rollout.unavailable_seconds))
+        yield Deadline(Clock.PODS, rollout.unavailable_since + left)
+    if compared and rollout.suspend_time is None:
+        length = timedelta(seconds=seconds(asked.deadline) + rollout.suspended_seconds)
+        yield Deadline(Clock.ROLLOUT, rollout.start_time + length)
     if rollout.compare_time:
-        yield rollout.compare_time + timedelta(seconds=COMPARE_SECONDS)
+        yield Deadline(Clock.COMPARISON, rollout.compare_time + timedelta(seconds=COMPARE_SECONDS))
+    if rollout.next_compare_time:
+        yield Deadline(Clock.NEXT_COMPARISON, rollout.next_compare_time)
     steps = asked.canary.plan()
-    if rollout.weight_time and rollout.step < len(steps):
-        yield rollout.weight_time + timedelta(seconds=steps[rollout.step][1])
+    if compared and rollout.weight_time and rollout.step < len(steps):
+        yield Deadline(Clock.STEP, rollout.weight_time + timedelta(seconds=steps[rollout.step][1]))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from modeldeployment.api.modeldeployment import ModelDeploymentSpec
 from modeldeployment.api.quantities import fraction, seconds
 from modeldeployment.api.rollout import Judge, Sequential, Threshold
 from modeldeployment.api.status import RolloutStatus
@@ -64,23 +65,23 @@ def compare(view: View, rollout: RolloutStatus) -> hypothesis.Compare:
 
 
 def _of_canary(view: View, *, alone: bool) -> hypothesis.Compare:
-    return hypothesis.Compare.BOUND if alone else hypothesis.Compare(_asked(view).compare.value)
+    return hypothesis.Compare.BOUND if alone else hypothesis.Compare(_asked(view.spec).compare.value)
 
 
-def _asked(view: View) -> Sequential:
-    return view.spec.rollout.analysis.sequential or Sequential()
+def _asked(spec: ModelDeploymentSpec) -> Sequential:
+    return spec.rollout.analysis.sequential or Sequential()
 
 
-def plan(view: View, rollout: RolloutStatus) -> hypothesis.Plan:
+def plan(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> hypothesis.Plan:
     """Error bounds of the trial: the rollout's, the watch's, or those of one comparison in the watch.
 
     The comparisons after the first, second, third alarm share the watch's α as 1/2, 1/4, 1/8 (decision.md §5).
     """
-    analysis = view.spec.rollout.analysis
-    alpha = fraction(_asked(view).false_rollback)
-    length, alpha_ = seconds(view.spec.rollout.deadline), alpha * ROLLOUT_SHARE
+    analysis = spec.rollout.analysis
+    alpha = fraction(_asked(spec).false_rollback)
+    length, alpha_ = seconds(spec.rollout.deadline), alpha * ROLLOUT_SHARE
     if rollout.promotion_time is not None:
-        length, alpha_ = seconds(view.spec.rollout.watch), alpha * (1 - ROLLOUT_SHARE)
+        length, alpha_ = seconds(spec.rollout.watch), alpha * (1 - ROLLOUT_SHARE)
     if rollout.compare_time is not None:
         length, alpha_ = COMPARE_SECONDS, alpha_ * 0.5 ** min(rollout.alarms, ALARMS_MAX)
     interval = seconds(analysis.interval)
@@ -101,7 +102,7 @@ def recall(view: View, rollout: RolloutStatus, rules: tuple[Rule, ...], memory: 
 
 def begin(view: View, rollout: RolloutStatus, rules: tuple[Rule, ...]) -> Memory:
     """The tests as the status has them, and new ones for the rest."""
-    length = plan(view, rollout)
+    length = plan(view.spec, rollout)
     stored = {rule.name: rule.state for rule in rollout.rules}
     states = {rule.name: _restore(view, rollout, rule, length, stored.get(rule.name, "")) for rule in rules}
     return Memory(_key(view, rollout, rules), states)
@@ -109,7 +110,7 @@ def begin(view: View, rollout: RolloutStatus, rules: tuple[Rule, ...]) -> Memory
 
 def _key(view: View, rollout: RolloutStatus, rules: tuple[Rule, ...]) -> tuple[object, ...]:
     """What makes a trial the same one, judged the same way."""
-    length = plan(view, rollout)
+    length = plan(view.spec, rollout)
     return (
         rollout.revision,
         rollout.start_time,
@@ -140,8 +141,8 @@ def _restore(view: View, rollout: RolloutStatus, rule: Rule, length: hypothesis.
         )
     bound = hypothesis.Bound(
         share=rule.share,
-        rho0=float(_asked(view).tolerance),
-        detectable=_detectable(rule, float(_asked(view).detectable)),
+        rho0=float(_asked(view.spec).tolerance),
+        detectable=_detectable(rule, float(_asked(view.spec).detectable)),
         compare=compare(view, rollout),
         rolls_back=rule.rolls_back,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from modeldeployment.api.quantities import say_duration
 from modeldeployment.decision.arms import Counts
@@ -11,8 +12,12 @@ from modeldeployment.decision.hypothesis import Compare
 from modeldeployment.decision.needed import Needed
 from modeldeployment.decision.query import QueryState
 from modeldeployment.decision.rules import Rule, RuleKind
-from modeldeployment.decision.sequential import ABSOLUTE_E_MIN, RuleState
+from modeldeployment.decision.sequential import RuleState
 from modeldeployment.decision.threshold import ThresholdState
+
+NEVER: Final = "can never pass at its present rate"
+REQUESTS_MAX, SECONDS_MAX = 1e9, 3600 * 9999
+"""An estimate is never said to be larger."""
 
 
 def share(bad: float, requests: float) -> str:
@@ -45,7 +50,7 @@ def sequential(rule: Rule, state: RuleState) -> str:
     decides = f"{1 / plan.alpha:.4g} decides"
     counted = f"{rule.subject}: {of(rule, state.canary)}"
     allowed = f"allowed {100 * rule.share:g}%"
-    worse, good = min(state.relative, state.by_blocks), f"that it is good {e_value(state.passing)}"
+    worse, good = state.worse, f"that it is good {e_value(state.passing)}"
     good = f"{good} ({1 / plan.beta:.4g} decides)"
     if compare is Compare.WATCH:
         alarm = f"that it breaks the bound {e_value(state.alarm)} ({plan.day:,} alarms)"
@@ -56,8 +61,7 @@ def sequential(rule: Rule, state: RuleState) -> str:
     other = "the version before" if compare is Compare.STABLE else "stable"
     against = f"against {other} {e_value(worse)} ({decides})"
     if compare is not Compare.STABLE:
-        gate = 1 / plan.alpha if compare is Compare.STRICT else ABSOLUTE_E_MIN
-        against += f", against the bound {e_value(state.absolute)} ({gate:.4g} decides)"
+        against += f", against the bound {e_value(state.absolute)} ({math.exp(state.log_gate):.4g} decides)"
     return f"{counted}, {other} {of(rule, state.stable)}; {allowed}; evidence that it is worse: {against}; {good}"
 
 
@@ -76,14 +80,21 @@ def query(rule: Rule, state: QueryState) -> str:
     return f"{rule.name}: {state.value:.6g}; bound {rule.bound}"
 
 
-def waiting(needed: Needed | None) -> str:
-    """How much evidence a step still needs."""
+def needs(needed: Needed | None) -> str:
+    """How much evidence a step still needs, as short as the status has it: `225 more requests, 45s`."""
     if needed is None:
-        return "can never pass at its present rate"
+        return NEVER
+    requests = f"{math.ceil(min(needed.requests, REQUESTS_MAX)):,} more requests"
     if not math.isfinite(needed.minutes):
-        return f"needs about {math.ceil(needed.requests):,} more requests"
-    length = say_duration(max(1.0, 60 * needed.minutes))
-    return f"needs about {math.ceil(needed.requests):,} more requests, {length} at this traffic"
+        return requests
+    return f"{requests}, {say_duration(max(1.0, min(60 * needed.minutes, SECONDS_MAX)))}"
+
+
+def waiting(short: str) -> str:
+    """The same in a sentence: `needs about 225 more requests, 45s at this traffic`."""
+    if short == NEVER:
+        return short
+    return f"needs about {short}" + (" at this traffic" if ", " in short else "")
 
 
 def e_value(log_e: float) -> str:

@@ -147,23 +147,31 @@ class RuleState:
         return THETA_FACTOR * float(pods), THETA_FACTOR * float(arm)
 
     @property
+    def worse(self) -> float:
+        """log of what is evidence that it is worse than stable: interval by interval and by blocks."""
+        return min(self.relative, self.by_blocks)
+
+    @property
+    def log_gate(self) -> float:
+        """log of the evidence against the bound that Fail also asks for; −inf where it asks for none."""
+        match self.bound.compare:
+            case Compare.STRICT:
+                return math.log(1 / self.plan.alpha)
+            case Compare.STABLE_AND_BOUND:
+                return math.log(ABSOLUTE_E_MIN)
+        return -math.inf
+
+    @property
     def log_e_fail(self) -> float:
         """Log of what the rule adds to Fail: the evidence of its `compare`, −inf while its gate is shut."""
         if not self.bound.rolls_back or self.bound.compare is Compare.WATCH:
             return -math.inf
-        gate = 0.0
-        match self.bound.compare:
-            case Compare.BOUND:
-                return min(self.absolute, self.by_blocks)
-            case Compare.STABLE:
-                return min(self.relative, self.by_blocks)
-            case Compare.STRICT:
-                gate = 1 / self.plan.alpha
-            case Compare.STABLE_AND_BOUND:
-                if self.row["stable"][0, 0] == 0 and self.intervals >= ALONE_AFTER:
-                    return self.absolute  # stable is dead or not measured: there is nothing to compare with
-                gate = ABSOLUTE_E_MIN
-        return min(self.relative, self.by_blocks) if self.absolute >= math.log(gate) else -math.inf
+        if self.bound.compare is Compare.BOUND:
+            return min(self.absolute, self.by_blocks)
+        both = self.bound.compare is Compare.STABLE_AND_BOUND
+        if both and self.row["stable"][0, 0] == 0 and self.intervals >= ALONE_AFTER:
+            return self.absolute  # stable is dead or not measured: there is nothing to compare with
+        return self.worse if self.absolute >= self.log_gate else -math.inf
 
     @property
     def passed(self) -> bool:

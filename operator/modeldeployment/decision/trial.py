@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from modeldeployment.api.quantities import seconds
-from modeldeployment.api.status import RevisionStatus, RolloutStatus
+from modeldeployment.api.status import QUERY_MAX, RevisionStatus, RolloutStatus
 from modeldeployment.decision import arms, sequential, threshold
 from modeldeployment.decision.cause import Pods
 from modeldeployment.decision.counting import count_arm, edges_of
@@ -64,6 +64,8 @@ def feed(view: View, memory: Memory) -> Work[tuple[RolloutStatus | None, Memory]
     settled = rollout.weight_time is None and on_trial.wanted_weight > 0 and view.weights_applied
     if settled:
         rollout = rollout.model_copy(update={"weight_time": view.now})
+    if queries := _queries(view, rollout):
+        rollout = rollout.model_copy(update=queries)
     memory = recall(view, rollout, rules, memory)
     if not memory.states and not intervals:
         return rollout, memory  # the tests begin with the first evidence, and with what stable did before it
@@ -147,6 +149,15 @@ def _moved(rollout: RolloutStatus, interval: Interval) -> bool:
     if rollout.step == 0 and rollout.promotion_time is None:
         return False
     return rollout.weight_time is None or interval.oldest_start < rollout.weight_time
+
+
+def _queries(view: View, rollout: RolloutStatus) -> dict[str, str]:
+    """The queries that show a person what is counted, where they changed. Half of a query is none."""
+    shown = {
+        "errors_query": view.evidence.sources.get(RuleKind.ERRORS.value, ""),
+        "latency_query": view.evidence.sources.get(RuleKind.SLOW.value, ""),
+    }
+    return {k: q for k, q in shown.items() if 0 < len(q) <= QUERY_MAX and getattr(rollout, k) != q}
 
 
 def _value(view: View, rollout: RolloutStatus, rule: Rule) -> float | None:

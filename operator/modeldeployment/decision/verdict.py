@@ -60,7 +60,7 @@ def verdict(view: View, rollout: RolloutStatus, memory: Memory) -> RolloutStatus
     if not open_:
         kept = "; ".join(r.message for r in judged)
         return _with(rollout, Verdict.PASS, "ObjectivesKept", f"every rule passed: {kept}", judged)
-    return _with(rollout, Verdict.INCONCLUSIVE, "NotEnoughEvidence", _waiting(view, memory, open_), judged)
+    return _with(rollout, Verdict.INCONCLUSIVE, "NotEnoughEvidence", _waiting(memory, open_), judged)
 
 
 def _with(
@@ -75,7 +75,7 @@ def _sequential(memory: Memory) -> dict[str, sequential.RuleState]:
 
 def _each(view: View, rollout: RolloutStatus, memory: Memory) -> dict[str, Verdict]:
     """The verdict of every rule. The sequential ones share one error bound, so they are judged together."""
-    each = dict(sequential.judge(_sequential(memory), plan(view, rollout)).rules)
+    each = dict(sequential.judge(_sequential(memory), plan(view.spec, rollout)).rules)
     for name, state in memory.states.items():
         if isinstance(state, threshold.ThresholdState | QueryState):
             each[name] = state.verdict
@@ -85,7 +85,7 @@ def _each(view: View, rollout: RolloutStatus, memory: Memory) -> dict[str, Verdi
 def _alarm(view: View, rollout: RolloutStatus, memory: Memory) -> str | None:
     """The rule whose bound begins to break in the watch."""
     watching = {name: s for name, s in _sequential(memory).items() if s.bound.compare is Compare.WATCH}
-    return sequential.alarmed(watching, plan(view, rollout))
+    return sequential.alarmed(watching, plan(view.spec, rollout))
 
 
 def _rule(view: View, rollout: RolloutStatus, rule: Rule, memory: Memory, said: Verdict) -> RuleStatus:
@@ -106,6 +106,7 @@ def _rule(view: View, rollout: RolloutStatus, rule: Rule, memory: Memory, said: 
         cause=cause,
         numbers=_numbers(rule, state),
         message=message,
+        needs=_needs(view, state) if said is Verdict.INCONCLUSIVE else "",
         state=text_of(rule, state),
     )
 
@@ -127,14 +128,13 @@ def _numbers(rule: Rule, state: State) -> Numbers:
     if isinstance(state, threshold.ThresholdState):
         return Numbers(bound=bound, requests=int(state.last_counts.n), bad=int(state.last_counts.low))
     compared = state.bound.compare not in (Compare.BOUND, Compare.WATCH)
-    worse = min(state.relative, state.by_blocks)
     return Numbers(
         bound=bound,
         requests=int(state.canary.n),
         bad=int(state.canary.low),
         stable_requests=int(state.stable.n) if compared else None,
         stable_bad=int(state.stable.low) if compared else None,
-        e_worse=say.e_value(worse) if compared else None,
+        e_worse=say.e_value(state.worse) if compared else None,
         e_broken=say.e_value(state.alarm if state.bound.compare is Compare.WATCH else state.absolute),
         e_good=say.e_value(state.passing),
     )
@@ -156,23 +156,27 @@ def _message(view: View, rule: Rule, memory: Memory) -> str:
     return f"{words}; {note}" if note else words
 
 
-def _waiting(view: View, memory: Memory, waiting_for: list[RuleStatus]) -> str:
-    """What is missing, for the rule that misses most."""
+def _needs(view: View, state: State) -> str:
+    """How much evidence a rule still needs to pass; "" where that cannot be estimated."""
     on_trial = view.status.canary or view.status.stable
+    if not isinstance(state, sequential.RuleState) or on_trial is None or not state.intervals:
+        return ""
     interval = seconds(view.spec.rollout.analysis.interval)
+    traffic = needed.Traffic(
+        rps=(state.canary.n + state.stable.n) / (state.intervals * interval),
+        weight=on_trial.wanted_weight / FULL,
+        interval=interval,
+    )
+    return say.needs(needed.pass_needed(state, traffic))
+
+
+def _waiting(memory: Memory, waiting_for: list[RuleStatus]) -> str:
+    """What is missing, rule by rule."""
     parts = []
     for rule in waiting_for:
         state = memory.states[rule.name]
-        if isinstance(state, sequential.RuleState) and on_trial is not None and state.intervals:
-            elapsed = state.intervals * interval
-            traffic = needed.Traffic(
-                rps=(state.canary.n + state.stable.n) / elapsed,
-                weight=on_trial.wanted_weight / FULL,
-                interval=interval,
-            )
-            parts.append(f"{rule.name} {say.waiting(needed.pass_needed(state, traffic))}")
-        else:
-            parts.append(
-                rule.message if isinstance(state, QueryState) and state.value is None else f"{rule.name} is open"
-            )
+        no_value = isinstance(state, QueryState) and state.value is None
+        parts.append(
+            rule.message if no_value else f"{rule.name} {say.waiting(rule.needs) if rule.needs else 'is open'}"
+        )
     return "waiting for evidence: " + "; ".join(parts)

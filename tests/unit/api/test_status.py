@@ -19,6 +19,7 @@ from modeldeployment.api.status import (
     OBJECTIVES_MAX,
     ROLLBACK_ON_MAX,
     STATUS_BYTES_MAX,
+    TRAIL_POINTS_MAX,
     DecisionRecord,
     Health,
     ModelDeploymentStatus,
@@ -27,6 +28,7 @@ from modeldeployment.api.status import (
     RevisionStatus,
     RolloutStatus,
     RuleStatus,
+    Trail,
     Verdict,
 )
 from unit.api.filled import filled_status
@@ -69,10 +71,25 @@ def _typical() -> ModelDeploymentStatus:
             weight_time=NOW,
             message=SENTENCE,
             evidence_time=NOW,
+            errors_query='sum by (pod) (requests_total{namespace=~"ml", pod=~"(fraud-0123456789)-.+"})',
+            latency_query='sum by (pod, le) (seconds_bucket{namespace=~"ml", pod=~"(fraud-0123456789)-.+"})',
             rules=tuple(
-                RuleStatus(name=n, verdict=Verdict.INCONCLUSIVE, message=SENTENCE, state=state)
+                RuleStatus(
+                    name=n,
+                    verdict=Verdict.INCONCLUSIVE,
+                    message=SENTENCE,
+                    needs="12,345 more requests, 4m10s",
+                    state=state,
+                )
                 for n in ("errors", "latency")
             ),
+        ),
+        trail=Trail(
+            revision="fraud-0123456789",
+            version="1.4.0",
+            start_time=NOW - ago,
+            every_seconds=80,
+            points=" ".join(f"{place},10,-14,-13" for place in range(TRAIL_POINTS_MAX)),
         ),
         objectives=tuple(
             ObjectiveStatus(

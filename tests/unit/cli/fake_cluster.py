@@ -68,11 +68,11 @@ class Cluster(FakeKube):
         kept = _without(known["spec"], before[-1]) if before else known["spec"]
         return self.hold(resource, {**known, "spec": _laid(_laid(kept, self.git), body["spec"])})
 
-    def run(self, *args: str) -> tuple[int, str]:
-        """`kubectl model …`: exit code, and what the person reads."""
+    def run(self, *args: str, charset: str = "utf-8") -> tuple[int, str]:
+        """`kubectl model …`: exit code, and what the person reads, on a terminal of that character set."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(cluster, "reach", self._reach)
-            result = CliRunner().invoke(app, args)
+            result = CliRunner(charset=charset).invoke(app, args)
         assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
         return result.exit_code, result.output.strip()
 

@@ -12,10 +12,14 @@ from modeldeployment.api.status import (
     Alert,
     BudgetStatus,
     BurnStatus,
+    Cause,
     DecisionRecord,
     Health,
+    Numbers,
     ObjectiveStatus,
     RevisionStatus,
+    RolloutStatus,
+    RuleStatus,
     Verdict,
 )
 from modeldeployment.cli.app import app
@@ -74,5 +78,40 @@ def test_a_model_nobody_looked_at_yet_is_said_to_be_so() -> None:
 def test_every_verb_has_a_help_text() -> None:
     """`--help` lists each verb with what it does."""
     shown = CliRunner().invoke(app, ["--help"]).output
-    for verb in ("status", "pause", "resume", "abort", "promote", "retry", "operator"):
+    for verb in ("status", "explain", "pause", "resume", "abort", "promote", "retry", "operator"):
         assert f"  {verb} " in shown, f"{verb} is missing in --help"
+
+
+def test_rules_are_told_by_their_numbers() -> None:
+    """Counts of both sides, the bound, what is missing, and a cause that is not the version's own."""
+    numbers = Numbers(bound="at most 1%", requests=37, bad=7, stable_requests=461, stable_bad=0)
+    rules = (
+        RuleStatus(name="errors", verdict=Verdict.FAIL, cause=Cause.POD, numbers=numbers, message="long"),
+        RuleStatus(
+            name="latency",
+            verdict=Verdict.INCONCLUSIVE,
+            numbers=numbers.model_copy(update={"bad": 0}),
+            needs="225 more requests, 45s",
+            message="long",
+        ),
+        RuleStatus(
+            name="drift",
+            verdict=Verdict.INCONCLUSIVE,
+            numbers=Numbers(bound="at most 0.2", value="0.3"),
+            message="drift: 0.3; bound at most 0.2",
+        ),
+    )
+    trial = RolloutStatus(revision="fraud-2", version="1.4", start_time=NOW, rules=rules)
+    stable, canary = (RevisionStatus(revision=f"fraud-{n}", version=f"1.{n}") for n in (3, 4))
+    held = DecisionRecord(
+        time=NOW, revision="fraud-4", version="1.4", effect="PodFault", cause=Cause.POD, message="held"
+    )
+    text = render("fraud", ModelDeploymentStatus(stable=stable, canary=canary, rollout=trial, decisions=(held,)))
+    for line in (
+        "├── Fail         [Pod] errors: 7 of 37 bad (18.9%), 1.3 0 of 461 bad (0%); at most 1%",
+        "├── Inconclusive latency: 0 of 37 bad (0%), 1.3 0 of 461 bad (0%); at most 1%; needs about 225 more requests, "
+        "45s at this traffic",
+        "├── Inconclusive drift: 0.3; bound at most 0.2",
+        "PodFault            1.4             [Pod] held",
+    ):
+        assert line in text, f"it does not say: {line}\n{text}"

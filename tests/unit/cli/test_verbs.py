@@ -60,7 +60,7 @@ def request_time(cluster: Cluster) -> datetime:
     return datetime.fromisoformat(cluster.said[-1][1]["rollout"]["override"]["requestTime"])
 
 
-@pytest.mark.parametrize("verb", ["status", *VERBS])
+@pytest.mark.parametrize("verb", ["status", "explain", *VERBS])
 def test_a_name_that_is_not_there_is_said_to_be_so_and_nothing_is_made(verb: str) -> None:
     """A typo ends with 1 and the API server's usual words; server-side apply, which would create, is not sent."""
     cluster = Cluster()
@@ -69,7 +69,7 @@ def test_a_name_that_is_not_there_is_said_to_be_so_and_nothing_is_made(verb: str
     assert cluster.writes == []
 
 
-@pytest.mark.parametrize("verb", ["status", *VERBS])
+@pytest.mark.parametrize("verb", ["status", "explain", *VERBS])
 def test_a_cluster_without_the_crds_is_said_to_be_so(verb: str) -> None:
     """404 of the whole kind is not a missing object."""
     cluster = Cluster()
@@ -80,7 +80,7 @@ def test_a_cluster_without_the_crds_is_said_to_be_so(verb: str) -> None:
     )
 
 
-@pytest.mark.parametrize("verb", ["status", *VERBS])
+@pytest.mark.parametrize("verb", ["status", "explain", *VERBS])
 @pytest.mark.parametrize("page", [{}, {"spec": "nonsense"}, {"items": []}])
 def test_an_answer_that_is_no_model_deployment_is_an_error(verb: str, page: JSON) -> None:
     """A proxy's page that comes with 200 ends in one line and 1, and nothing is written."""
@@ -92,7 +92,7 @@ def test_an_answer_that_is_no_model_deployment_is_an_error(verb: str, page: JSON
     assert cluster.writes == []
 
 
-@pytest.mark.parametrize("verb", ["status", *VERBS])
+@pytest.mark.parametrize("verb", ["status", "explain", *VERBS])
 def test_a_status_that_does_not_parse_is_an_error(verb: str) -> None:
     """It ends in one line that names the field, and nothing is written."""
     cluster = Cluster(status={"health": "Splendid"})
@@ -329,7 +329,7 @@ def test_a_retry_beside_an_override_of_git_with_a_time_is_made() -> None:
     assert cluster.run("retry", "fraud")[0] == 0
 
 
-@pytest.mark.parametrize("verb", ["status", *VERBS])
+@pytest.mark.parametrize("verb", ["status", "explain", *VERBS])
 def test_an_api_server_that_is_not_there_is_one_line(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -306,6 +306,7 @@ def first(part: Any) -> Any:
     return part[0] if isinstance(part, tuple) else part
 
 
+FULL = ModelDeploymentStatus.model_validate(filled_status())
 _MATERIAL: dict[str, ModelDeploymentStatus] = {
     "a condition flips": with_("conditions", status="False"),
     "another reason": with_("conditions", reason="NoReadyPods"),
@@ -326,6 +327,7 @@ _WOBBLES: dict[str, ModelDeploymentStatus] = {
     "a sentence": with_("conditions", message="other"),
     "what is left of a budget": BASE.model_copy(update={"budget": "97%"}),
     "evidence": with_("rollout", evidence_time=NOW, message="more"),
+    "a point of the trail": BASE.model_copy(update={"trail": FULL.trail}),
     "the state of a test": with_("rollout", rules=(_RULE.model_copy(update={"state": "b", "message": "2 of 20"}),)),
 }
 
@@ -346,9 +348,8 @@ def test_what_only_wobbles_is_written_at_a_bounded_rate(new: ModelDeploymentStat
     assert worth_writing(quiet, before, NOW, NOW + STEADY)
 
 
-FULL = ModelDeploymentStatus.model_validate(filled_status())
 _MAY_WAIT = {
-    "rollout": {"evidence_time", "message", "unavailable_seconds"},
+    "rollout": {"errors_query", "evidence_time", "latency_query", "message", "unavailable_seconds"},
     "objectives": {"value", "samples", "data_age_seconds", "message", "reason"},
     "conditions": {"message", "last_transition_time"},
 }
@@ -359,7 +360,7 @@ _PARTS = [
 ]
 
 
-@pytest.mark.parametrize("field", sorted(ModelDeploymentStatus.model_fields.keys() - {"budget"}))
+@pytest.mark.parametrize("field", sorted(ModelDeploymentStatus.model_fields.keys() - {"budget", "trail"}))
 def test_every_field_of_the_status_is_material(field: str) -> None:
     """A quarantine, a decision, one that drains: none may be held back."""
     assert getattr(FULL, field) != getattr(BASE, field)

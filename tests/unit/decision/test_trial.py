@@ -42,11 +42,11 @@ def test_rollout_and_watch_share_the_chance_of_a_false_rollback() -> None:
     """Of 5% the rollout gets 4% and the watch 1%; each lasts to its own deadline."""
     world = trial()
     assert world.status.rollout is not None
-    rollout = plan(world.view(), world.status.rollout)
+    rollout = plan(world.spec, world.status.rollout)
     assert rollout.alpha == pytest.approx(0.04) and rollout.horizon == 720
     world.until("Watching")
     assert world.status.rollout is not None
-    watch = plan(world.view(), world.status.rollout)
+    watch = plan(world.spec, world.status.rollout)
     assert watch.alpha == pytest.approx(0.01) and watch.horizon == 8640
 
 
@@ -373,4 +373,4 @@ def test_deadline_of_the_plan_is_the_specs() -> None:
     """The schedule over which the error bound is spread follows the spec."""
     world = trial({"spec.rollout.deadline": "30m", "spec.rollout.analysis": {"interval": "30s"}}, tick=10)
     assert world.status.rollout is not None
-    assert plan(world.view(), world.status.rollout).horizon == seconds("30m") / 30
+    assert plan(world.spec, world.status.rollout).horizon == seconds("30m") / 30

@@ -73,7 +73,7 @@ def test_comparisons_share_the_watchs_error_bound() -> None:
         both(world, errors=0.2)
         world.until("Comparing", most=120)
         assert world.status.rollout is not None
-        alphas.append(plan(world.view(), world.status.rollout).alpha)
+        alphas.append(plan(world.spec, world.status.rollout).alpha)
         both(world, errors=0.0)
         world.until("Watching", most=2 * COMPARE_SECONDS).run(60)
     assert alphas == pytest.approx([0.005, 0.0025, 0.00125])

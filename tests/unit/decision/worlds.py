@@ -168,6 +168,7 @@ class World:
         self.router = Router()
         self.data: DataState | None = None
         self.values: dict[tuple[str, str], float] = {}
+        self.sources: dict[str, str] = {}
         self.conflict = self.refusal = ""
         self.status = self.written = ModelDeploymentStatus()
         self.memory = Memory()
@@ -443,6 +444,7 @@ class World:
             tallies=self._tallies(),
             data_age=1.0 if subject in self._scraped else None,
             values=dict(self.values),
+            sources=dict(self.sources),
             last_traffic=dict(self._last_traffic),
         )
 
