@@ -21,25 +21,6 @@ SERIES_FOR = timedelta(minutes=10)
 QUEUE_MAX = 1_000
 NOTE_BYTES_MAX = 1_024
 """The API server's limit."""
-WARNINGS = frozenset(
-    {
-        "RolledBack",
-        "Aborted",
-        "ProgressDeadlineExceeded",
-        "Inconclusive",
-        "RolledBackInconclusive",
-        "StableUnavailable",
-        "CanaryUnavailable",
-        "ChildRestored",
-        "WatchAlarm",
-        "SharedFault",
-        "PodFault",
-        "NodeFault",
-        "CapacityFault",
-        "DataFault",
-    }
-)
-"""Effects of decisions that a person should look at."""
 
 
 @dataclass(slots=True)
@@ -57,9 +38,11 @@ WARNINGS = frozenset(
         "Inconclusive",
         "RolledBackInconclusive",
         "StableUnavailable",
+        "WaitingForStable",
         "CanaryUnavailable",
         "ChildRestored",
         "WatchAlarm",
+        "CanaryFault",
         "SharedFault",
         "PodFault",
         "NodeFault",

@@ -10,6 +10,7 @@ from modeldeployment.decision.moves import (
     changed,
     end_canary,
     end_watch,
+    no_way_back,
     pods,
     return_to_previous,
     roll_back,
@@ -82,7 +83,7 @@ def roll_back_on_evidence(view: View) -> Move | None:
     rule = blamed.name if blamed else ""
     message = blamed.message if blamed else rollout.message
     if view.status.canary:
-        return roll_back(view, "RolledBack", message, rule)
+        return no_way_back(view, message) or roll_back(view, "RolledBack", message, rule)
     if view.status.previous and rollout.promotion_time:
         return return_to_previous(view, "RolledBack", message, rule)
     return None

@@ -1,17 +1,21 @@
 """The same evidence taken by blocks of minutes: what bursts of several minutes cannot fake.
 
 Within a block the rates of both arms are one draw each, so its counts are judged as one: with n, x summed since the
-block began and b = n·θ of the whole block (kernel.py). For a gamma-mixed rate exp(x·s(v, b) − n·p·κ(v, b)) is the
-likelihood ratio of those sums, a martingale while the block grows: so it may be looked at within the block too. Over
-whole blocks the ratios are multiplied. Blocks begin at two phases, half a block apart, each time with a little of the
-wealth (a mixture over starting times), so that a version that turns bad in mid-block waits for half a block at most.
+block began and b = n·θ of the whole block (kernel.py). Over whole blocks the e-values are multiplied. Blocks begin at
+two phases, half a block apart, each time with a little of the wealth (a mixture over starting times), so that a version
+that turns bad in mid-block waits for half a block at most.
 
     E = Σ_phases Σ_k S_k·e_k(block so far) + u,    u ← u − γ and S_k ← S_k + γ/K where a block begins
 
+It is looked at within a block, too. For a gamma-mixed rate and a fixed tilt v, exp(x·s(v, b) − n·p·κ(v, b)) is the
+likelihood ratio of the sums so far, a martingale while the block grows: the absolute test may stop there by theorem. In
+the relative test v is solved anew as the sums grow, so there only whole blocks have a theorem; stopping within one was
+measured (tests/unit/decision/test_blocks.py): the mean of E at the first look that reaches 25 stays 1.
+
 A rule fails when the smaller of this and the interval-by-interval E reaches 1/α: the smaller of two e-processes is one
-if either is (it lies below both), so P(ever ≥ 1/α) ≤ α if bad requests vary from interval to interval, or from
-block to block, by at most what θ says of that scale. θ is that of the blocks before (dispersion.theta_block), fixed
-when a block begins. ADR 0005 has the figures.
+if either is (it lies below both), so P(ever ≥ 1/α) ≤ α if bad requests vary from interval to interval (by theorem), or
+from block to block (as measured), by at most what θ says of that scale. θ is that of the blocks before
+(dispersion.theta_block), fixed when a block begins. ADR 0005 has the figures.
 """
 
 from __future__ import annotations

@@ -7,7 +7,12 @@ than to take it back. The tests are those of the rule, on the counts of its pods
   worse than they are, log mean E_rel ≥ ln(k/α) of k pods to choose from.
 - Capacity: each pod of the canary gets at least LOAD_RATIO times the requests that one of stable's would have with all
   of the traffic, and they are proven slower.
-- Shared: within the block under way (blocks.py) both arms are proven above the bound, log mean E_abs ≥ ln(1/α) each.
+- Shared: within a block under way (blocks.py) both arms are proven above the bound, log mean E_abs ≥ ln(2/α) each, of
+  the two blocks that overlap.
+
+What was found stays found until something else is proven, so that a restart, which forgets the pods, takes nobody back:
+Pod and Node until the others are proven above the bound, too (log mean E_abs ≥ ln(1/α)); Shared while both arms are
+above it.
 """
 
 from __future__ import annotations
@@ -68,17 +73,25 @@ class Blame(NamedTuple):
     message: str
 
 
-def blame(state: RuleState, pods: Pods, nodes: Mapping[str, str], *, slow: bool, say: Callable[[Counts], str]) -> Blame:
-    """Whose fault it is that the rule failed. `nodes`: pod → node. `say`: counts in words, `1.2% failed (5 of 412)`."""
+def blame(
+    state: RuleState,
+    pods: Pods,
+    nodes: Mapping[str, str],
+    *,
+    slow: bool,
+    say: Callable[[Counts], str],
+    before: Cause | None = None,
+) -> Blame:
+    """Whose fault it is that the rule failed.
+
+    `nodes`: pod → node. `say`: counts in words, `1.2% failed (5 of 412)`. `before`: what was found at the last look.
+    """
+    by_node = _by_node(pods.canary, nodes)
     if found := _apart(state, pods.canary, pods.intervals):
         pod, own, others = found
         where = f" on node {nodes[pod]}" if pod in nodes else ""
         message = f"pod {pod}{where} alone: {say(own)}; its other pods are good: {say(others)}; delete it"
         return Blame(Cause.POD, message)
-    by_node: dict[str, Counts] = {}
-    for pod, counts in pods.canary.items():
-        if pod in nodes:
-            by_node[nodes[pod]] = by_node.get(nodes[pod], Counts()) + counts
     if found := _apart(state, by_node, pods.intervals):
         node, own, others = found
         message = f"its pods on node {node} alone: {say(own)}; those elsewhere are good: {say(others)}; drain that node"
@@ -87,44 +100,84 @@ def blame(state: RuleState, pods: Pods, nodes: Mapping[str, str], *, slow: bool,
         often = f"{pods.load:.1f} times the requests that one of stable's would have"
         message = f"each of its pods gets {often}; give it more pods"
         return Blame(Cause.CAPACITY, message)
+    if before is Cause.POD and not _others_bad(state, pods.canary, pods.intervals):
+        return Blame(before, "one of its pods alone was proven bad, and the others are not since")
+    if before is Cause.NODE and not _others_bad(state, by_node, pods.intervals):
+        return Blame(before, "its pods on one node alone were proven bad, and the others are not since")
+    if before is Cause.CAPACITY and pods.load is None:
+        return Blame(before, "each of its pods got too many requests; give it more pods")
     return Blame(Cause.CANARY, "it is worse than the stable version at the same time")
 
 
-def shared(state: RuleState) -> bool:
-    """Whether both arms break the bound now."""
+def gone(state: RuleState, pods: Pods, nodes: Mapping[str, str]) -> bool:
+    """Whether the one pod that is to blame is not there any more. `nodes`: pod → node, of those that are."""
+    found = _apart(state, pods.canary, pods.intervals) if nodes else None
+    return found is not None and found[0] not in nodes
+
+
+def shared(state: RuleState, *, before: bool = False) -> bool:
+    """Whether both arms break the bound now. `before`: whether they did at the last look."""
     counts, theta = state.row["blocks"]["counts"][0], state.row["blocks"]["theta"][0]
-    longer = int(np.argmax(counts[:, 0]))
-    n_c, x_c, n_s, x_s = counts[longer].tolist()
-    share = state.bound.share
-    if x_c <= share * n_c or x_s <= share * n_s:
-        return False  # nothing to prove
-    theta_c, theta_s = theta[longer].tolist()
-    return all(
-        float(kernel.log_mean_exp(kernel.absolute_increments(n, x, bound=share, theta=of)))
-        >= math.log(1 / state.plan.alpha)
-        for n, x, of in ((n_c, x_c, theta_c), (n_s, x_s, theta_s))
+    share, proof = state.bound.share, math.log(len(counts) / state.plan.alpha)
+    if before:
+        n_c, x_c, n_s, x_s = counts[int(np.argmax(counts[:, 0]))]
+        return bool(x_c >= share * n_c and x_s >= share * n_s)
+
+    def broken(n: float, x: float, of: float) -> bool:
+        by = kernel.absolute_increments(n, x, bound=share, theta=of)
+        return x > share * n and float(kernel.log_mean_exp(by)) >= proof
+
+    return any(
+        broken(n_c, x_c, theta_c) and broken(n_s, x_s, theta_s)
+        for (n_c, x_c, n_s, x_s), (theta_c, theta_s) in zip(counts.tolist(), theta.tolist(), strict=True)
     )
 
 
-def _apart(state: RuleState, groups: Mapping[str, Counts], intervals: int) -> tuple[str, Counts, Counts] | None:
-    """The one group that differs from all others, its counts and theirs; None if it is not so clear.
+def _by_node(pods: Mapping[str, Counts], nodes: Mapping[str, str]) -> dict[str, Counts]:
+    by_node: dict[str, Counts] = {}
+    for pod, counts in pods.items():
+        if pod in nodes:
+            by_node[nodes[pod]] = by_node.get(nodes[pod], Counts()) + counts
+    return by_node
 
-    Sums over T intervals stand for the intervals one by one, as if they were alike: b = n·θ/T.
-    """
+
+def _apart(state: RuleState, groups: Mapping[str, Counts], intervals: int) -> tuple[str, Counts, Counts] | None:
+    """The one group that differs from all others, its counts and theirs; None if it is not so clear."""
+    found = _worst(groups)
+    if found is None:
+        return None
+    _, own, others = found
+    bound, plan, theta = state.bound, state.plan, _theta(state, intervals)
+    good = kernel.pass_increments(others.n, others.high, bound=bound.share, detectable=bound.detectable, theta=theta)
+    worse = kernel.relative_increments(own.n, own.low, others.n, others.low, theta_c=theta, theta_s=theta)
+    if float(kernel.log_mean_exp(good)) < math.log(1 / plan.beta):
+        return None
+    if float(kernel.log_mean_exp(worse)) < math.log(sum(c.n > 0 for c in groups.values()) / plan.alpha):
+        return None
+    return found
+
+
+def _others_bad(state: RuleState, groups: Mapping[str, Counts], intervals: int) -> bool:
+    """Whether all but the worst group are proven above the bound, too."""
+    found = _worst(groups)
+    if found is None:
+        return False
+    others, theta = found[2], _theta(state, intervals)
+    bad = kernel.absolute_increments(others.n, others.low, bound=state.bound.share, theta=theta)
+    return float(kernel.log_mean_exp(bad)) >= math.log(1 / state.plan.alpha)
+
+
+def _worst(groups: Mapping[str, Counts]) -> tuple[str, Counts, Counts] | None:
+    """The group with the most bad requests beyond its share, its counts, those of the others; None of a single one."""
     groups = {name: counts for name, counts in groups.items() if counts.n > 0}
     if len(groups) < 2:
         return None
     whole = sum(groups.values(), Counts())
     # By name where they tie, so that two leaders blame the same one.
     worst = max(sorted(groups), key=lambda name: groups[name].low - groups[name].n * whole.low / whole.n)
-    own, others = groups[worst], Counts()
-    for name, counts in groups.items():
-        others += counts if name != worst else Counts()
-    bound, plan, theta = state.bound, state.plan, state.thetas[0] / max(1, intervals)
-    good = kernel.pass_increments(others.n, others.high, bound=bound.share, detectable=bound.detectable, theta=theta)
-    worse = kernel.relative_increments(own.n, own.low, others.n, others.low, theta_c=theta, theta_s=theta)
-    if float(kernel.log_mean_exp(good)) < math.log(1 / plan.beta):
-        return None
-    if float(kernel.log_mean_exp(worse)) < math.log(len(groups) / plan.alpha):
-        return None
-    return worst, own, others
+    return worst, groups[worst], sum((counts for name, counts in groups.items() if name != worst), Counts())
+
+
+def _theta(state: RuleState, intervals: int) -> float:
+    """θ of sums over T intervals, which stand for the intervals one by one, as if they were alike: b = n·θ/T."""
+    return state.thetas[0] / max(1, intervals)

@@ -6,14 +6,19 @@ u = n₁n₂/(n₁+n₂), p = (x₁+x₂)/(n₁+n₂) and
     A += u·(x₁/n₁ − x₂/n₂)²     B += p     C += 2·u·p
 
 A − B over C is a moment estimate of ICC/(1−ICC) per request from successive differences (slow drifts cancel, von
-Neumann 1941), shrunk towards a prior of 25 errors at ICC 0.01. Two estimates come of it:
+Neumann 1941), shrunk towards a prior of 25 errors at ICC 0.01 (bursts of a minute, so in a block of five a fifth of
+it). Two estimates come of it:
 
-    θ̂       = max over L = 1, 6 of (max(0, L·(A − B)) + 25·0.01) / (C + 25)     drawn anew each interval
-    θ̂_block = (f·max(0, A − B) + 2·25·0.01) / (C + 25),  f = 2 + min(1, 36/pairs)  drawn anew each block of minutes
+    θ̂       = max over L = 1, 6 of (max(0, L·(A − B)) + 25·0.01·g) / (C + 25)     drawn anew each interval
+    θ̂_block = (f·max(0, A − B) + 2·25·0.002·g) / (C + 25), f = 2 + min(1, 36/pairs)  drawn anew each block of minutes
 
 The first speaks of intervals: L = 6 sees bursts that last longer than one, and L· makes up for taking them as new
 draws. The second speaks of whole blocks (blocks.py) and has its factor in it: few blocks say little about so skewed
 a thing. Both are empirical: the theorem of the tests needs θ at least the true one.
+
+g = min(1, 3/pairs) lets the prior fade. Of a version that never fails C stays 0, and the prior would stay, however
+long it has run: yet of N + k blocks that are alike, that only the last k have a burst has a chance of k/(N + k) at
+most. `pairs` are those of blocks of minutes, both with requests.
 
 The estimate is O(1) per series: sums, and the current and the previous block of each length. Those of the arm as one
 series are kept in the state; those of pods only in memory, so a restart drops one pair.
@@ -39,8 +44,12 @@ THETA_FACTOR: Final = 2.0
 """θ of the tests over θ̂. Empirical: chosen on simulated bursts (decision.md §2, §5 Limits)."""
 PAIRS_FEW: Final = 36.0
 """Three hours of blocks of five minutes: so few leave θ̂_block a third too small too often (ADR 0005)."""
+PAIRS_PRIOR: Final = 3.0
+"""Pairs of blocks of minutes after which the prior fades: a quarter of an hour (ADR 0005)."""
 
 THETA_PRIOR: Final = 0.01
+THETA_PRIOR_BLOCK: Final = THETA_PRIOR / 5
+"""Of a block of five minutes, in which bursts of a minute average out."""
 ERRORS_PRIOR: Final = 25.0
 
 SERIES_SHAPE: Final = (5, 2)
@@ -152,21 +161,28 @@ def feed_all(state: Any, pods: Sequence[Pods], counts: Sequence[Mapping[str, Cou
     ]
 
 
-def theta(moments: Array) -> Array:
-    """θ̂ = ICC/(1−ICC) per request, the larger of the two short lengths': (..., 3, 3) → (...)."""
+def theta(moments: Array, pairs: ArrayLike) -> Array:
+    """θ̂ = ICC/(1−ICC) per request, the larger of the two short lengths': (..., 3, 3) and (...) → (...)."""
     a, b, c = moments[..., :2, 0], moments[..., :2, 1], moments[..., :2, 2]
-    each = (np.maximum(0.0, (1.0, LONG) * (a - b)) + ERRORS_PRIOR * THETA_PRIOR) / (c + ERRORS_PRIOR)
+    prior = np.asarray(THETA_PRIOR * _errors(pairs))[..., None]
+    each = (np.maximum(0.0, (1.0, LONG) * (a - b)) + prior) / (c + ERRORS_PRIOR)
     largest: Array = np.max(each, axis=-1)
     return largest
 
 
-def theta_block(moments: Array, pairs: Array) -> Array:
-    """θ of blocks of minutes, with its factor: (..., 3, 3) → (...)."""
+def theta_block(moments: Array, pairs: ArrayLike) -> Array:
+    """θ of blocks of minutes, with its factor: (..., 3, 3) and (...) → (...)."""
     a, b, c = moments[..., 2, 0], moments[..., 2, 1], moments[..., 2, 2]
     factor = THETA_FACTOR + np.minimum(1.0, PAIRS_FEW / np.maximum(pairs, 1.0))
-    of_data = factor * np.maximum(0.0, a - b)
-    together: Array = (of_data + THETA_FACTOR * ERRORS_PRIOR * THETA_PRIOR) / (c + ERRORS_PRIOR)
+    prior = THETA_FACTOR * THETA_PRIOR_BLOCK * _errors(pairs)
+    together: Array = (factor * np.maximum(0.0, a - b) + prior) / (c + ERRORS_PRIOR)
     return together
+
+
+def _errors(pairs: ArrayLike) -> Array:
+    """Errors that the prior stands for: it fades once more pairs were seen than it is worth."""
+    errors: Array = ERRORS_PRIOR * np.minimum(1.0, PAIRS_PRIOR / np.maximum(pairs, 1.0))
+    return errors
 
 
 def from_history(

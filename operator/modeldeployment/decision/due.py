@@ -13,6 +13,8 @@ from modeldeployment.api.status import ModelDeploymentStatus, RolloutStatus
 from modeldeployment.decision.backward import WATCH_GRACE_SECONDS
 from modeldeployment.decision.memory import COMPARE_SECONDS
 
+_COMPARED = timedelta(seconds=COMPARE_SECONDS)
+
 
 class Clock(StrEnum):
     """What runs out."""
@@ -61,7 +63,7 @@ def _of_rollout(spec: ModelDeploymentSpec, rollout: RolloutStatus, *, compared: 
         length = timedelta(seconds=seconds(asked.deadline) + rollout.suspended_seconds)
         yield Deadline(Clock.ROLLOUT, rollout.start_time + length)
     if rollout.compare_time:
-        yield Deadline(Clock.COMPARISON, rollout.compare_time + timedelta(seconds=COMPARE_SECONDS))
+        yield Deadline(Clock.COMPARISON, (rollout.weight_time or rollout.compare_time) + _COMPARED)
     if rollout.next_compare_time:
         yield Deadline(Clock.NEXT_COMPARISON, rollout.next_compare_time)
     steps = asked.canary.plan()

@@ -11,6 +11,7 @@ from modeldeployment.decision.moves import (
     Move,
     candidate,
     changed,
+    no_way_back,
     past_deadline,
     pods,
     promote,
@@ -22,14 +23,6 @@ from modeldeployment.decision.moves import (
 )
 from modeldeployment.decision.verdict import FAULT
 from modeldeployment.decision.view import View, not_draining
-
-_BLIND = (
-    DataState.NO_TRAFFIC,
-    DataState.NO_DATA,
-    DataState.STALE,
-    DataState.QUERY_ERROR,
-    DataState.NO_PROMETHEUS,
-)
 
 
 def start_canary(view: View) -> Move | None:
@@ -69,7 +62,7 @@ def give_up_waiting(view: View) -> Move | None:
     arrived = view.arrived(view.status.canary, rollout) and rollout.weight_time
     match view.spec.rollout.on_inconclusive:
         case OnInconclusive.ROLLBACK:
-            return roll_back(view, "RolledBackInconclusive", message)
+            return no_way_back(view, message) or roll_back(view, "RolledBackInconclusive", message)
         case _ if not arrived:
             return None
         case OnInconclusive.PROMOTE if _measured(view, rollout):
@@ -90,7 +83,7 @@ def _hold(view: View, canary: RevisionStatus, message: str) -> Move:
 
 def _measured(view: View, rollout: RolloutStatus) -> bool:
     """Whether only evidence is missing: an outage of the metrics promotes nothing, and neither does a broken rule."""
-    return view.evidence.state not in _BLIND and all(rule.verdict is not Verdict.FAIL for rule in rollout.rules)
+    return view.evidence.state is DataState.FLOWING and all(rule.verdict is not Verdict.FAIL for rule in rollout.rules)
 
 
 def wait_for_metrics(view: View) -> Move | None:
@@ -167,9 +160,14 @@ def pass_step(view: View) -> Move | None:
 
 
 def hold_for_cause(view: View) -> Move | None:
-    """A bound is broken, and it is not the canary's fault: it stays at its weight, and a person is told, once."""
+    """A bound is broken, and it is not the canary's fault: it stays at its weight, and a person is told, once.
+
+    Also where its last step has passed and its pods are still to come; but not against a person's own word.
+    """
     canary, rollout = view.status.canary, view.status.rollout
-    if not (canary and rollout) or rollout.step >= rollout.steps or not rollout.reason.endswith(FAULT):
+    if not (canary and rollout and rollout.reason.endswith(FAULT)):
+        return None
+    if view.overridden(OverrideAction.PROMOTE, canary.revision):
         return None
     known = find(view.status.conditions, ConditionType.PROGRESSING)
     blamed = next((rule.name for rule in rollout.rules if rule.verdict is Verdict.FAIL), "")

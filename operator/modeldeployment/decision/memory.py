@@ -27,6 +27,9 @@ from modeldeployment.decision.view import FULL, View
 ROLLOUT_SHARE = 0.8
 """Of the chance of a false rollback, this goes to the rollout and the rest to the watch (decision.md §4)."""
 
+ALONE_SHARE = 0.25
+"""Of the rollout's share, this goes to the bound alone where a step of 100% leaves nothing to compare with."""
+
 COMPARE_SECONDS = 600.0
 """How long half of the traffic goes back to the version before, after an alarm in the watch."""
 DAY_SECONDS = 86_400.0
@@ -79,7 +82,7 @@ def plan(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> hypothesis.Plan:
     """
     analysis = spec.rollout.analysis
     alpha = fraction(_asked(spec).false_rollback)
-    length, alpha_ = seconds(spec.rollout.deadline), alpha * ROLLOUT_SHARE
+    length, alpha_ = seconds(spec.rollout.deadline), alpha * ROLLOUT_SHARE * _share(spec, rollout)
     if rollout.promotion_time is not None:
         length, alpha_ = seconds(spec.rollout.watch), alpha * (1 - ROLLOUT_SHARE)
     if rollout.compare_time is not None:
@@ -91,6 +94,14 @@ def plan(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> hypothesis.Plan:
         block=max(1, round(blocks.SECONDS / interval)),
         day=max(1, round(DAY_SECONDS / interval)),
     )
+
+
+def _share(spec: ModelDeploymentSpec, rollout: RolloutStatus) -> float:
+    """What the test of this step gets of the rollout's chance of a false rollback: at 100% there is one of its own."""
+    alone = [weight == FULL for weight, _ in spec.rollout.canary.plan()]
+    if not any(alone) or all(alone):
+        return 1.0
+    return ALONE_SHARE if alone[min(rollout.step, len(alone) - 1)] else 1 - ALONE_SHARE
 
 
 def recall(view: View, rollout: RolloutStatus, rules: tuple[Rule, ...], memory: Memory) -> Memory:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from modeldeployment.api.conditions import ConditionStatus
+from modeldeployment.api.conditions import ConditionStatus, ConditionType, find
 from modeldeployment.api.quantities import seconds
 from modeldeployment.api.status import (
     Cause,
@@ -143,6 +143,19 @@ def roll_back(view: View, reason: str, message: str, rule: str = "", cause: Caus
     after = changed(ended.status, quarantined=latch(view, canary, reason, message))
     record = view.record(canary, reason, message, rule, cause)
     return Move(after, reason, message, "False", record, settles=False)
+
+
+def no_way_back(view: View, message: str) -> Move | None:
+    """Nothing serves but the canary: taking it back would lose what it answers, so a person is told, once."""
+    stable, canary = view.status.stable, view.status.canary
+    assert stable is not None and canary is not None
+    if view.workload(stable.revision).ready or not view.workload(canary.revision).ready:
+        return None
+    state = "WaitingForStable"
+    waits = f"{stable.version} has no Ready pod to return to ({pods(view, stable.revision, 1)}): {message}"[:1024]
+    known = find(view.status.conditions, ConditionType.PROGRESSING)
+    record = None if known and known.reason == state else view.record(canary, state, waits)
+    return Move(view.status, state, waits, "Unknown", record)
 
 
 def swap_back(

@@ -143,8 +143,8 @@ class RuleState:
     def thetas(self) -> tuple[float, float]:
         """θ of the canary (2·θ̂ of stable pod by pod) and of stable (2·θ̂ of stable as one), interval by interval."""
         known = self.row["dispersion"]
-        pods, arm = dispersion.theta(known["pods"])[0], dispersion.theta(known["arm"])[0]
-        return THETA_FACTOR * float(pods), THETA_FACTOR * float(arm)
+        of_pods, of_arm = (dispersion.theta(known[arm], known["pairs"])[0] for arm in ("pods", "arm"))
+        return THETA_FACTOR * float(of_pods), THETA_FACTOR * float(of_arm)
 
     @property
     def worse(self) -> float:
@@ -267,8 +267,7 @@ def advance_table(table: Any, of: Any) -> None:
     used, known = of.evidence > 0, table["dispersion"]
     gamma = starting(table["intervals"], of.length, of.horizon)
     n_c, low_c, high_c, n_s, low_s, high_s = (np.where(used, column, 0.0) for column in of[-6:])
-    theta_c = THETA_FACTOR * dispersion.theta(known["pods"])
-    theta_s = THETA_FACTOR * dispersion.theta(known["arm"])
+    theta_c, theta_s = (THETA_FACTOR * dispersion.theta(known[arm], known["pairs"]) for arm in ("pods", "arm"))
     relative = kernel.relative_increments(n_c, low_c, n_s, low_s, rho0=of.rho0, theta_c=theta_c, theta_s=theta_s)
     absolute = kernel.absolute_increments(n_c, low_c, bound=of.share, theta=theta_c)
     eprocess.step(table["relative"], relative, gamma, of.cap, (n_c > 0) & (n_s > 0))

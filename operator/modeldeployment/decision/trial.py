@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TypeVar
 
 from modeldeployment.api.quantities import seconds
-from modeldeployment.api.status import QUERY_MAX, RevisionStatus, RolloutStatus
+from modeldeployment.api.status import QUERY_MAX, Cause, RevisionStatus, RolloutStatus
 from modeldeployment.decision import arms, sequential, threshold
-from modeldeployment.decision.cause import Pods
+from modeldeployment.decision.cause import Pods, gone
 from modeldeployment.decision.counting import count_arm, edges_of
 from modeldeployment.decision.evidence import Interval
 from modeldeployment.decision.memory import Memory, State, begin, compare, recall
@@ -41,13 +41,25 @@ def together(works: Sequence[Work[R]]) -> list[R | Exception]:
 
     asked = {number: go_on(number, None) for number in range(len(works))}
     while len(ends) < len(works):
-        everything = [one for of in asked.values() for one in of]
-        updated = iter(
-            sequential.update_all([state for state, _ in everything], [interval for _, interval in everything])
-        )
-        answers = {number: [next(updated) for _ in of] for number, of in asked.items() if number not in ends}
+        asked = {number: of for number, of in asked.items() if number not in ends}
+        try:
+            answers = dict(zip(asked, _updated(list(asked.values())), strict=True))
+        except Exception:  # whose numbers they are that cannot be updated shows one by one
+            answers = {}
+            for number, of in asked.items():
+                try:
+                    (answers[number],) = _updated([of])
+                except Exception as error:
+                    ends[number] = error
         asked = {number: go_on(number, answer) for number, answer in answers.items()}
     return [ends[number] for number in range(len(works))]
+
+
+def _updated(asked: Sequence[list[Asked]]) -> list[list[sequential.RuleState]]:
+    """The updates that each asks for, made together."""
+    everything = [one for of in asked for one in of]
+    updated = iter(sequential.update_all([state for state, _ in everything], [interval for _, interval in everything]))
+    return [[next(updated) for _ in of] for of in asked]
 
 
 def feed(view: View, memory: Memory) -> Work[tuple[RolloutStatus | None, Memory]]:
@@ -73,6 +85,7 @@ def feed(view: View, memory: Memory) -> Work[tuple[RolloutStatus | None, Memory]
     for interval in intervals:
         memory = yield from _interval(view, rollout, rules, memory, interval)
         rollout = rollout.model_copy(update={"evidence_time": interval.end})
+    memory = _without_gone(view, rollout, memory)
     states = {
         rule.name: state.look(_value(view, rollout, rule), view.evidence.time)
         if isinstance(state, QueryState)
@@ -106,6 +119,19 @@ def _interval(
         updated = yield [*asked.values()]
         states |= dict(zip(asked, updated, strict=True))
     return Memory(memory.key, states, pods, notes)
+
+
+def _without_gone(view: View, rollout: RolloutStatus, memory: Memory) -> Memory:
+    """Where one pod was to blame and is gone, the rule's tests start anew: what it did says nothing about the rest."""
+    nodes, states, pods = view.workload(rollout.revision).nodes, dict(memory.states), dict(memory.pods)
+    for rule in rollout.rules:
+        state, of_pods = states.get(rule.name), pods.get(rule.name)
+        if rule.cause is not Cause.POD or not isinstance(state, sequential.RuleState) or of_pods is None:
+            continue
+        if gone(state, of_pods, nodes):
+            states[rule.name] = sequential.RuleState.begin(state.bound, state.plan, state.row["dispersion"])
+            pods[rule.name] = Pods()
+    return replace(memory, states=states, pods=pods)
 
 
 def _next_step(view: View, rollout: RolloutStatus, state: State) -> State:

@@ -51,7 +51,8 @@ def verdict(view: View, rollout: RolloutStatus, memory: Memory) -> RolloutStatus
     if own := [r for r in failed if r.cause in to_blame]:
         return _with(rollout, Verdict.FAIL, "ObjectiveBroken", own[0].message, judged)
     if failed:
-        held = f"{failed[0].message}; rollout.rollbackOnCauses does not name {failed[0].cause}, so it is held"
+        unnamed = f"rollout.rollbackOnCauses does not name {failed[0].cause}, so it is not taken back"
+        held = f"{failed[0].message}; {unnamed}"
         return _with(rollout, Verdict.INCONCLUSIVE, f"{failed[0].cause}{FAULT}", held, judged)
     if alarm := _alarm(view, rollout, memory):
         message = next(r.message for r in judged if r.name == alarm)
@@ -91,12 +92,14 @@ def _alarm(view: View, rollout: RolloutStatus, memory: Memory) -> str | None:
 def _rule(view: View, rollout: RolloutStatus, rule: Rule, memory: Memory, said: Verdict) -> RuleStatus:
     state = memory.states[rule.name]
     message, cause = _message(view, rule, memory), None
-    if isinstance(state, sequential.RuleState) and rule.rolls_back and rollout.promotion_time is None:
-        if said is not Verdict.FAIL and shared(state):
+    alone = rollout.promotion_time is not None and rollout.compare_time is None
+    if isinstance(state, sequential.RuleState) and rule.rolls_back and not alone:
+        before = next((r.cause for r in rollout.rules if r.name == rule.name), None)
+        if said is not Verdict.FAIL and shared(state, before=before is Cause.SHARED):
             said, cause = Verdict.FAIL, Cause.SHARED
-            message = f"both versions break the bound now, so it is not the canary's fault: {message}"
+            message = f"both versions break the bound now, so it is not the new one's fault: {message}"
         elif said is Verdict.FAIL:
-            found = _blame(view, rollout, rule, memory, state)
+            found = _blame(view, rollout, rule, memory, state, before)
             cause, message = found.cause, message if found.cause is Cause.CANARY else f"{found.message}; {message}"
     elif said is Verdict.FAIL:
         cause = Cause.CANARY
@@ -111,13 +114,16 @@ def _rule(view: View, rollout: RolloutStatus, rule: Rule, memory: Memory, said: 
     )
 
 
-def _blame(view: View, rollout: RolloutStatus, rule: Rule, memory: Memory, state: sequential.RuleState) -> Blame:
+def _blame(
+    view: View, rollout: RolloutStatus, rule: Rule, memory: Memory, state: sequential.RuleState, before: Cause | None
+) -> Blame:
     return blame(
         state,
         memory.pods.get(rule.name, Pods()),
         view.workload(rollout.revision).nodes,
         slow=rule.kind is RuleKind.SLOW,
         say=lambda counts: say.of(rule, counts),
+        before=before,
     )
 
 

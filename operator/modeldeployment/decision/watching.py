@@ -7,47 +7,78 @@ before, which is kept warm, and both are compared at the same time: only what is
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from modeldeployment.api.quantities import say_duration
-from modeldeployment.api.status import Cause, RolloutStatus, RuleStatus
-from modeldeployment.decision.evidence import RouteState
+from modeldeployment.api.status import Cause, RevisionStatus, RolloutStatus, RuleStatus, Verdict
+from modeldeployment.decision.evidence import DataState, RouteState
 from modeldeployment.decision.memory import COMPARE_SECONDS
 from modeldeployment.decision.moves import Move, changed, end_watch, pods, weigh_back
-from modeldeployment.decision.verdict import ALARM
+from modeldeployment.decision.verdict import ALARM, FAULT
 from modeldeployment.decision.view import View
 
 HALF = 50
 """Percent of the traffic that the version before gets during a comparison."""
 RESTS_MAX = 6
 """Doublings of the rest after a comparison that proved nothing; the first two have none."""
+COMPARE_AT_MOST = 3 * COMPARE_SECONDS
+"""A comparison for which no evidence comes ends after so many seconds."""
+_OWN = frozenset(f"{cause}{FAULT}" for cause in (Cause.CANARY, Cause.POD, Cause.NODE, Cause.CAPACITY))
+"""Reasons of a version that is proven worse, and that the spec does not let take back."""
 
 
 def end_comparison(view: View) -> Move | None:
-    """It lasted long enough without a proof, or there is nothing to compare with any more."""
+    """It proved something, or lasted long enough without a proof, or there is nothing to compare with any more."""
     status, rollout = view.status, view.status.rollout
     if not (status.stable and status.previous and rollout and rollout.compare_time):
         return None
-    lasted = (view.now - rollout.compare_time).total_seconds()
-    previous = view.workload(status.previous.revision)
-    if previous.ready and lasted < COMPARE_SECONDS:
+    found = _found(view, rollout, status.stable, status.previous)
+    if found is None:
         return None
+    cause, rule, told = found
     after = weigh_back(view, 0)
-    rest = (
-        timedelta(seconds=COMPARE_SECONDS * 2.0 ** min(rollout.alarms - 2, RESTS_MAX)) if rollout.alarms > 2 else None
-    )
-    update = {"compare_time": None, "next_compare_time": view.now + rest if rest else None}
+    update = {"compare_time": None, "next_compare_time": _next_compare(view, rollout, status.previous, cause)}
     after = changed(after, rollout=after.rollout and after.rollout.model_copy(update=update))
-    told = (
-        f"{status.stable.version} is not proven worse than {status.previous.version} within "
-        f"{say_duration(COMPARE_SECONDS)}: it gets all of the traffic again"
-        if previous.ready
-        else f"{status.previous.version} has no Ready pod to compare with: {pods(view, status.previous.revision, 1)}"
-    )
-    record = view.record(
-        status.stable, "ComparisonEnded", told, cause=Cause.SHARED if previous.ready else Cause.PLATFORM
-    )
+    record = view.record(status.stable, "ComparisonEnded", told, rule, cause)
     return Move(after, "Watching", told, record=record)
+
+
+def _found(
+    view: View, rollout: RolloutStatus, stable: RevisionStatus, previous: RevisionStatus
+) -> tuple[Cause | None, str, str] | None:
+    """What the comparison came to: cause, rule, and a sentence; None while it goes on."""
+    if not view.workload(previous.revision).ready:
+        why = pods(view, previous.revision, 1)
+        return Cause.PLATFORM, "", f"{previous.version} has no Ready pod to compare with: {why}"
+    failed = next((r for r in rollout.rules if r.verdict is Verdict.FAIL), None)
+    if rollout.reason in _OWN and failed is not None:
+        return failed.cause, failed.name, f"{stable.version} is proven worse than {previous.version}: {rollout.message}"
+    if compared_for(rollout) >= COMPARE_SECONDS:
+        within = f"within {say_duration(COMPARE_SECONDS)}: it gets all of the traffic again"
+        return Cause.SHARED, "", f"{stable.version} is not proven worse than {previous.version} {within}"
+    assert rollout.compare_time is not None
+    if (view.now - rollout.compare_time).total_seconds() >= COMPARE_AT_MOST:
+        blind = view.evidence.state is not DataState.FLOWING
+        why = view.evidence.message if blind else view.conflict or view.route.message
+        within = f"within {say_duration(COMPARE_AT_MOST)} ({why}): it gets all of the traffic again"
+        return None, "", f"{stable.version} could not be compared with {previous.version} {within}"
+    return None
+
+
+def compared_for(rollout: RolloutStatus) -> float:
+    """Seconds of evidence since both versions were seen to have their halves."""
+    if rollout.weight_time is None or rollout.evidence_time is None:
+        return 0.0
+    return max(0.0, (rollout.evidence_time - rollout.weight_time).total_seconds())
+
+
+def _next_compare(view: View, rollout: RolloutStatus, previous: RevisionStatus, cause: Cause | None) -> datetime | None:
+    """When an alarm may move traffic again: at once twice, then later each time; never where all is known."""
+    if cause is Cause.CANARY:
+        return previous.until  # it is worse, and the spec says that it stays
+    if cause in (Cause.POD, Cause.NODE, Cause.CAPACITY) or rollout.alarms > 2:
+        return view.now + timedelta(seconds=COMPARE_SECONDS * 2.0 ** min(max(rollout.alarms - 2, 0), RESTS_MAX))
+    return None
 
 
 def compare(view: View) -> Move | None:

@@ -76,7 +76,8 @@ def _limits(rows: Sequence[Row], settings: Settings) -> list[Held]:
     for row in rows:
         under, said = _rate(row.rolled_back, row.runs, settings.alpha)
         name = "false rollbacks ≤ α, 5-min bursts" if row.good else "a canary that fails alone for a minute"
-        found.append(Held(name, row.scenario, under if row.good else None, said))
+        promised = row.good and "known" not in row.scenario  # three hours and a day are, where it is not said
+        found.append(Held(name, row.scenario, under if promised else None, said))
     return found
 
 
@@ -104,8 +105,11 @@ def _with_watch(rows: Sequence[Row], settings: Settings) -> list[Held]:
 
 
 def _delays(rows: Sequence[Row]) -> list[Held]:
-    """Median ≤ 1.5 × that of the oracle that needs both, in intervals rounded up; at 1 rps ≤ 2.2 ×."""
-    cells = {(row.scenario, row.rule): row for row in rows if row.table == "bad"}
+    """Median ≤ 1.5 × that of the oracle that needs both, in intervals rounded up; at 1 rps ≤ 2.2 ×.
+
+    Beside a stable version that never fails it is held where a day of it is known.
+    """
+    cells = {(row.scenario, row.rule): row for row in rows if row.table in ("bad", "clean")}
     found = []
     for (scenario, rule), row in cells.items():
         best = cells.get((scenario, "oracle vs both"))
@@ -120,7 +124,8 @@ def _delays(rows: Sequence[Row]) -> list[Held]:
         allowed = math.ceil(factor * best.median_seconds / INTERVAL - 1e-9) * INTERVAL
         ratio = row.median_seconds / best.median_seconds
         said = f"{row.median_seconds:g} s, oracle {best.median_seconds:g} s, {ratio:.2f} ×, allowed {allowed:g} s"
-        found.append(Held(name, scenario, None if "ICC" in scenario else row.median_seconds <= allowed, said))
+        shown = "ICC" in scenario or (row.table == "clean" and "24 h known" not in scenario)
+        found.append(Held(name, scenario, None if shown else row.median_seconds <= allowed, said))
     return found
 
 

@@ -69,6 +69,18 @@ def _limits() -> list[Scenario]:
             for rps in (20, 200, 1000)
         ),
         *(
+            Scenario(
+                f"bursts of 5 min, ICC 0.01, {rps:,} rps, {name}",
+                table,
+                rps,
+                bursts=Burst(0.01, seconds=300),
+                history=known,
+                past=known,
+            )
+            for name, known in (("nothing known", 0.0), ("1 h known", 3600.0))
+            for rps in (20, 200, 1000)
+        ),
+        *(
             Scenario(f"one bad minute ×10, canary alone, {rps} rps", table, rps, alone=10, good=False)
             for rps in (20, 200)
         ),
@@ -87,6 +99,23 @@ def _bad() -> list[Scenario]:
             Scenario(f"2 %, {rps:,} rps, ICC 0.01 per arm", table, rps, rate=0.02, good=False, bursts=Burst(0.01))
             for rps in (20, 1000)
         ),
+    ]
+
+
+def _clean() -> list[Scenario]:
+    return [
+        Scenario(
+            f"{rate:.0%}, stable 0 %, {rps:,} rps, {name}".replace("%,", " %,", 1),
+            Table.CLEAN,
+            rps,
+            rate=rate,
+            stable_rate=0.0,
+            good=False,
+            history=min(known, 3 * 3600.0),
+            past=known,
+        )
+        for name, known in (("nothing known", 0.0), ("1 h known", 3600.0), ("24 h known", 86400.0))
+        for rate, rps in ((0.02, 1000), (0.05, 20), (0.05, 200), (0.20, 20))
     ]
 
 
@@ -126,7 +155,7 @@ def _watch() -> list[WatchScenario]:
     ]
 
 
-ROLLOUTS: Final = (*_good(), *_bursts(), *_limits(), *_bad(), *_late(), *_promotion())
+ROLLOUTS: Final = (*_good(), *_bursts(), *_limits(), *_bad(), *_clean(), *_late(), *_promotion())
 WATCHES: Final = tuple(_watch())
 INSIDE: Final = frozenset(s.name for s in ROLLOUTS if s.table is Table.GOOD and s.rate > s.rho0 * s.stable_rate)
 """Good ones that are worse than stable: kept from rollback by E_abs ≥ 4 alone, so ≤ 25 % by theorem, not ≤ α."""

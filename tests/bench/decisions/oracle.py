@@ -10,6 +10,9 @@ from bench.decisions.naive import first
 from bench.decisions.ours import Looks
 from bench.decisions.scenarios import BOUND, Batch, Floats
 
+_LEAST = 1e-9
+"""Stands for a rate of 0, beside which one bad request would be proof enough."""
+
 
 def against_stable(batch: Batch, alpha: float) -> Looks:
     """SPRT of the canary's true rate against stable's: rejects at a likelihood ratio of 1/α."""
@@ -24,6 +27,6 @@ def against_both(batch: Batch, alpha: float) -> Looks:
 
 def _log_ratio(batch: Batch, null: float) -> Floats:
     """ln of the likelihood ratio so far, Poisson counts: (runs, looks)."""
-    rate = batch.scenario.rate
+    rate, null = batch.scenario.rate, max(null, _LEAST)
     n, x = (np.cumsum(a, axis=1) for a in batch.canary.arm)
     return np.asarray(x * math.log(rate / null) - n * (rate - null))

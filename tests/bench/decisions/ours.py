@@ -134,7 +134,9 @@ class Sequential:
     def thetas(self) -> tuple[Floats, Floats]:
         """θ of the canary and of stable, interval by interval, of each rollout."""
         known = self._table["dispersion"]
-        pods, arm = (dispersion.THETA_FACTOR * dispersion.theta(known[name]) for name in ("pods", "arm"))
+        pods, arm = (
+            dispersion.THETA_FACTOR * dispersion.theta(known[name], known["pairs"]) for name in ("pods", "arm")
+        )
         return pods, arm
 
     @property

@@ -75,7 +75,9 @@ def runs_of(cell: Cell, settings: Settings) -> int:
     if isinstance(cell, WatchScenario):
         share = WATCHES_OF if cell.good else LATE_WATCHES_OF
     else:
-        share = {Table.BAD: DELAYS_OF, Table.LATE: DELAYS_OF, Table.BURSTS: BURSTS_OF}.get(cell.table, 1.0)
+        share = {Table.BAD: DELAYS_OF, Table.CLEAN: DELAYS_OF, Table.LATE: DELAYS_OF, Table.BURSTS: BURSTS_OF}.get(
+            cell.table, 1.0
+        )
     return max(1, round(settings.runs * share))
 
 
@@ -134,7 +136,7 @@ def _rolled_out(chunk: Chunk, scenario: Scenario) -> Mapping[str, Sample]:
         return {"sequential": samples["sequential"]}
     rng = generator(settings.seed, key, chunk.number, 1)
     rules: dict[str, Callable[[], Looks]] = {name: partial(peer.rule, batch, rng) for name, peer in PEERS.items()}
-    if scenario.table is Table.BAD:
+    if scenario.table in (Table.BAD, Table.CLEAN):
         rules["oracle vs stable"] = lambda: oracle.against_stable(batch, settings.alpha)
         rules["oracle vs both"] = lambda: oracle.against_both(batch, settings.alpha)
     for name, rule in rules.items():

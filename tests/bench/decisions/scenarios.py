@@ -72,6 +72,8 @@ class Table(StrEnum):
     """What the rule is known not to do."""
     BAD = "bad"
     """Bad from the start: how soon it is rolled back."""
+    CLEAN = "clean"
+    """The same beside a stable version that never fails, and of which more or less is known."""
     LATE = "late"
     """Turns bad at minute 15."""
     PROMOTION = "promotion"

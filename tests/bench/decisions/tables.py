@@ -29,6 +29,9 @@ def report(rows: Sequence[Row]) -> str:
         _table("BAD, median s (p90)", _names(rows, "bad"), DELAYS, cells, _delay),
         _table("BAD, median s (p90), the tools", _names(rows, "bad"), ("sequential", *TOOLS), cells, _delay),
         _table("BAD, failed requests of the canary", _names(rows, "bad"), ("sequential", *TOOLS), cells, _bad),
+        _table(
+            "BAD beside a stable version that never fails, median s (p90)", _names(rows, "clean"), DELAYS, cells, _delay
+        ),
         _table("Turns bad at minute 15, median s (p90)", _names(rows, "late"), DELAYS[:-2], cells, _delay),
         _table("Turns bad at minute 15, the tools", _names(rows, "late"), ("sequential", *TOOLS), cells, _delay),
         _table("Turns bad at minute 15, rolled back before, %", _names(rows, "late"), SIMPLE, cells, _before),

@@ -76,8 +76,8 @@ def test_a_bad_canary_that_was_taken_back() -> None:
     for sentence in (
         "2 was taken back on evidence, and is kept out.",
         "errors: Fail, proven broken",
-        "counted 2: 60 of 1,200 bad (5%); 1: 0 of 11,000 bad (0%)",
-        "if 2 were no worse than 1, evidence this strong would come up in at most 1 of 54 rollouts",
+        "counted 2: 6 of 120 bad (5%); 1: 0 of 1,280 bad (0%)",
+        "if 2 were no worse than 1, evidence this strong would come up in at most 1 of 70 rollouts",
         "its own: it is worse than the other version at the same time",
         "● that it is worse: enough to decide",
         "2 RolledBack by errors, cause Canary",

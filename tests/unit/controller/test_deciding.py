@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from modeldeployment.controller import deciding
 from modeldeployment.controller.deciding import Together
+from modeldeployment.decision import sequential
 from modeldeployment.decision.decide import decide, decide_all
 from unit.decision.worlds import Behaviour, World
 
@@ -37,6 +39,33 @@ async def test_together_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     decided = await asyncio.gather(*(together.decide(*one) for one in asked))
     assert calls == [3]
     assert list(decided) == [decide(*one) for one in asked]
+
+
+async def test_numbers_that_cannot_be_updated_hurt_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The update of all raises: each is tried alone, so only the model whose numbers raise hears of it."""
+    good, bad = worlds()[0], World(rps=70).serving()
+    bad.ask("2")
+    bad.until("CanaryRunning").run(30)
+    update_all = sequential.update_all
+
+    def broken(states, intervals):  # type: ignore[no-untyped-def]
+        if errors in states:
+            raise MemoryError("no room")
+        return update_all(states, intervals)
+
+    looks = []
+    for world in (bad, good):
+        world.now += timedelta(seconds=world.tick_seconds)
+        world._requests()
+        world._look()
+        looks.append((world.view(), world.memory))
+    errors = bad.memory.states["errors"]
+    assert isinstance(errors, sequential.RuleState)
+    expected = decide(*looks[1])
+    monkeypatch.setattr(sequential, "update_all", broken)
+    together = Together()
+    first, second = await asyncio.gather(*(together.decide(*look) for look in looks), return_exceptions=True)
+    assert isinstance(first, MemoryError) and second == expected
 
 
 async def test_a_defect_of_one_is_its_own() -> None:

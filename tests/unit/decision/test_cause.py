@@ -112,3 +112,77 @@ def test_a_held_fault_raises_no_weight_and_the_one_to_blame_is_named() -> None:
     world.ask("2")
     world.until("RolledBack")
     assert (world.records[-1].rule, world.records[-1].cause) == ("latency", Cause.CANARY)
+
+
+ONE_POD = Behaviour(errors=0.05, pods=("a", "b", "c"))
+"""All of its bad requests are those of pod a."""
+HALF_HOUR: dict[str, Any] = {
+    "spec.rollout.canary": {"steps": [{"traffic": "25%", "duration": "10m"}, {"traffic": "50%", "duration": "10m"}]}
+}
+
+
+def held() -> World:
+    """A canary of which one pod is to blame."""
+    world = World(HALF_HOUR, versions={"2": ONE_POD}, rps=100).serving()
+    world.ask("2")
+    return world.until("PodFault", most=900).run(60)
+
+
+@pytest.mark.parametrize("how", ["restart", "edit"])
+def test_who_forgets_the_pods_takes_nobody_back(how: str) -> None:
+    """A new leader, and an edit of the analysis, know of no pod's counts: what was found stays found."""
+    world = held()
+    if how == "restart":
+        world.restart()
+    else:
+        world.change({"spec.rollout.analysis": {"interval": "10s", "sequential": {"detectable": "2"}}})
+    world.run(120)
+    assert world.state == "PodFault" and world.effects.count("PodFault") == 1, world.effects
+
+
+def test_the_others_turn_bad_too() -> None:
+    """Then it is the version, also for a leader who has forgotten the pods."""
+    world = held()
+    world.restart()
+    world.run(30)
+    world.does("2").errors, world.does("2").pods = 0.3, ("x",)
+    world.run(30)
+    world.does("2").pods = ("y",)
+    world.until(lambda: world.effects[-1] == "RolledBack", most=120)
+    assert world.records[-1].cause is Cause.CANARY
+
+
+def test_the_pod_to_blame_is_deleted() -> None:
+    """What comes in its place is good: the rule starts anew and the rollout goes on; nobody is told to delete it."""
+    world = held()
+    world.does("2").errors, world.does("2").pods = 0.0, ("d", "b", "c")
+    world.run(10)
+    assert world.state == "CanaryRunning", world.message
+    world.until("Watching", most=3600)
+
+
+def test_nothing_is_promoted_in_a_fault_that_is_not_its_own() -> None:
+    """Its last step has passed, its pods are still to come; then everybody fails: it waits until that is over."""
+    world = World(
+        {"spec.rollout.canary": {"steps": [{"traffic": "10%"}]}, "spec.serving.replicas": 4}, rps=100
+    ).serving()
+    world.ask("2")
+    world.until(lambda: world.wanted("2") == 10)
+    world.does("2").ready_after = None
+    world.until(lambda: "StepPassed" in world.effects)
+    for version in "12":
+        world.does(version).errors = 0.2
+    world.until("SharedFault", most=300)
+    world.does("2").ready_after = 10.0
+    world.change({"spec.serving.replicas": 4})
+    world.run(900)
+    assert "Promoted" not in world.effects and world.wanted("2") == 10, world.effects
+
+
+def test_a_shared_fault_is_told_once() -> None:
+    """Half an hour of it, over many blocks: one record, one Event."""
+    world = World(HALF_HOUR, versions={v: Behaviour(errors=0.03) for v in "12"}, rps=50).serving()
+    world.ask("2")
+    world.until("SharedFault", most=1800)
+    world.run(1500)
+    assert world.effects.count("SharedFault") == 1, world.effects

@@ -59,7 +59,8 @@ def test_vectors(vector: dict[str, Any]) -> None:
     Reference: mpmath, 60 digits. Pairs where a block has no request are left out.
     """
     state, _ = fed([[tuple(b) for b in row] for row in vector["inputs"]["series"]])
-    assert float(theta(state["pods"])[0]) == pytest.approx(float(vector["theta"]), rel=10.0 ** -vector["digits"])
+    found = float(theta(state["pods"], state["pairs"])[0])
+    assert found == pytest.approx(float(vector["theta"]), rel=10.0 ** -vector["digits"])
 
 
 def test_pair_by_hand() -> None:
@@ -69,19 +70,30 @@ def test_pair_by_hand() -> None:
 
 
 def test_prior_alone() -> None:
-    """Without history θ̂ = 0.01 (25 errors at ICC 0.01), and the θ of blocks twice that."""
+    """Without history θ̂ = 0.01 (25 errors at ICC 0.01), and the θ of blocks twice a fifth of that."""
     state = np.zeros(1, DISPERSION)
     for arm in ("pods", "arm"):
-        assert float(theta(state[arm])[0]) == pytest.approx(0.01)
-        assert float(theta_block(state[arm], state["pairs"])[0]) == pytest.approx(0.02)
+        assert float(theta(state[arm], state["pairs"])[0]) == pytest.approx(0.01)
+        assert float(theta_block(state[arm], state["pairs"])[0]) == pytest.approx(0.004)
 
 
 def test_blocks_by_hand() -> None:
-    """θ_block = (f·(A − B) + 2·25·0.01)/(C + 25), f = 2 + min(1, 36/pairs): 36 pairs 3, 144 pairs 2.25."""
+    """θ_block = (f·(A − B) + 2·25·0.002·g)/(C + 25), f = 2 + min(1, 36/pairs), g = min(1, 3/pairs)."""
     moments = np.array([[0, 0, 0], [0, 0, 0], [11.0, 1.0, 75.0]])
-    assert theta_block(moments, np.array(36.0)) == pytest.approx((3 * 10 + 0.5) / 100)
-    assert theta_block(moments, np.array(144.0)) == pytest.approx((2.25 * 10 + 0.5) / 100)
-    assert theta_block(moments * [[1], [1], [-1]], np.array(36.0)) == pytest.approx(0.5 / -50)  # A < B: the prior alone
+    assert theta_block(moments, np.array(36.0)) == pytest.approx((3 * 10 + 0.1 / 12) / 100)
+    assert theta_block(moments, np.array(144.0)) == pytest.approx((2.25 * 10 + 0.1 / 48) / 100)
+    alone = moments * [[1], [1], [-1]]  # A < B
+    assert theta_block(alone, np.array(36.0)) == pytest.approx(0.1 / 12 / -50), "the prior alone"
+
+
+def test_the_prior_of_a_version_that_never_fails_fades() -> None:
+    """C = 0 for ever: θ̂ = 0.01·min(1, 3/pairs), so that a day without a bad request counts for something."""
+    lengths = [30 * blocks for blocks in (3, 4, 13, 289)]
+    clean = [from_history(np.full((2, length), 100.0), np.zeros((2, length)), 30) for length in lengths]
+    assert [float(state["pairs"][0]) for state in clean] == [2, 3, 12, 288]
+    for state, of in zip(clean, (1, 1, 4, 96), strict=True):
+        assert float(theta(state["pods"], state["pairs"])[0]) == pytest.approx(0.01 / of)
+        assert float(theta_block(state["arm"], state["pairs"])[0]) == pytest.approx(0.004 / of)
 
 
 @given(rows=history)
@@ -127,8 +139,8 @@ def test_recovers_the_true_value() -> None:
     rate = rng.beta(0.02 * 99, 0.98 * 99, n.shape)
     bursts = from_history(n, rng.binomial(100, rate), BLOCK)
     calm = from_history(n, rng.binomial(100, 0.02, n.shape), BLOCK)
-    assert float(theta(bursts["pods"])[0]) == pytest.approx(0.0101, rel=0.3)
-    assert float(theta(calm["pods"])[0]) < 0.003
+    assert float(theta(bursts["pods"], bursts["pairs"])[0]) == pytest.approx(0.0101, rel=0.3)
+    assert float(theta(calm["pods"], calm["pairs"])[0]) < 0.003
 
 
 @pytest.mark.parametrize(("length", "seen_by"), [(1, 0), (6, 1), (30, 2)])

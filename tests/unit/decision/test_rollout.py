@@ -562,7 +562,7 @@ def test_deadline_without_a_verdict(asked: str, effect: str, weight: int) -> Non
         world.until("Watching")
 
 
-@pytest.mark.parametrize("state", BLIND)
+@pytest.mark.parametrize("state", [*BLIND, DataState.UNSUPPORTED])
 def test_outage_at_the_deadline_promotes_nothing(state: DataState) -> None:
     """onInconclusive Promote is for too little evidence, not for metrics that are down: absence of data holds."""
     world = at_weight({"spec.rollout.onInconclusive": "Promote", "spec.rollout.deadline": "30m"}, rps=0.1)
@@ -733,13 +733,18 @@ def test_a_version_that_was_promoted_is_not_taken_back_for_the_same_rate() -> No
     assert "RolledBack" not in world.effects
 
 
-@pytest.mark.parametrize(("errors", "effect"), [(1.0, "RolledBack"), (0.0, "Promoted")], ids=["bad", "good"])
+@pytest.mark.parametrize(("errors", "effect"), [(1.0, "WaitingForStable"), (0.0, "Promoted")], ids=["bad", "good"])
 def test_a_canary_beside_a_dead_stable_version_is_judged_alone(errors: float, effect: str) -> None:
-    """No request of stable to compare with: a bad canary is taken back by its bound, a good one is promoted."""
+    """No request of stable to compare with: the bound alone judges. What is bad is taken back once stable is there."""
     world = World(versions={"2": Behaviour(errors=errors)}, rps=100).serving()
     world.does("1").dead = True
     world.ask("2")
     world.until(lambda: effect in world.effects, most=1800)
+    if effect == "WaitingForStable":
+        world.run(120)
+        assert world.effects.count(effect) == 1 and world.wanted("2") == 10, "it is told once, and its requests stay"
+        world.does("1").dead = False
+        world.until(lambda: world.effects[-1] == "RolledBack", most=60)
 
 
 def test_a_finer_plan_raises_no_weight() -> None:

@@ -273,7 +273,7 @@ def test_theta_comes_from_earlier_intervals() -> None:
     assert burst.row["relative"].tobytes() == expected.tobytes()
     assert burst.thetas[1] > theta_s
     known = state.row["dispersion"]
-    assert state.thetas == tuple(2 * float(dispersion.theta(known[arm])[0]) for arm in ("pods", "arm"))
+    assert state.thetas == tuple(2 * float(dispersion.theta(known[arm], known["pairs"])[0]) for arm in ("pods", "arm"))
 
 
 def test_latency_between_edges() -> None:

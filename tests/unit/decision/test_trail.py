@@ -79,7 +79,7 @@ def test_worse_than_stable_and_inside_its_bound_never_reaches_what_decides() -> 
     world.until("CanaryRunning").run(1800)
     assert world.status.rollout is not None
     numbers = world.status.rollout.rules[0].numbers
-    assert numbers is not None and float(numbers.e_worse or 0) > 50, "not proven worse: the test tests nothing"
+    assert numbers is not None and numbers.e_worse == "over a million", "not proven worse: the test tests nothing"
     assert all(point.worse is not None and point.worse < 0 for point in points(trail(world)))
 
 

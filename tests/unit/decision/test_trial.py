@@ -139,8 +139,10 @@ def test_history_of_stable_says_how_much_it_varies() -> None:
     _, with_day = _fed(day, Memory())
     long = with_day.states["errors"]
     assert isinstance(long, sequential.RuleState)
-    assert long.thetas == known.thetas, "what is known interval by interval is of the near past"
-    assert (known.row["dispersion"]["pairs"][0], long.row["dispersion"]["pairs"][0]) == (5, 287)
+    near, far = known.row["dispersion"], long.row["dispersion"]
+    assert (near["arm"][0, :2] == far["arm"][0, :2]).all(), "what is known interval by interval is of the near past"
+    assert (near["pairs"][0], far["pairs"][0]) == (5, 287)
+    assert long.thetas[1] < known.thetas[1], "a longer past needs less caution"
 
 
 def _history(world: World, length: int, seconds: float = 10) -> tuple[Interval, ...]:
@@ -374,3 +376,17 @@ def test_deadline_of_the_plan_is_the_specs() -> None:
     world = trial({"spec.rollout.deadline": "30m", "spec.rollout.analysis": {"interval": "30s"}}, tick=10)
     assert world.status.rollout is not None
     assert plan(world.spec, world.status.rollout).horizon == seconds("30m") / 30
+
+
+def test_a_step_of_everything_has_an_error_bound_of_its_own() -> None:
+    """At 100% there is a second test, of the bound alone: both together have the rollout's 4%."""
+    steps = {"spec.rollout.canary": {"steps": [{"traffic": "10%"}, {"traffic": "100%", "duration": "10m"}]}}
+    world = trial(steps)
+    first = _sequential(world)[0]
+    world.until(lambda: world.weight("2") == 100).run(60)
+    alone = _sequential(world)[0]
+    assert (first.bound.compare, alone.bound.compare) == (hypothesis.Compare.STABLE_AND_BOUND, hypothesis.Compare.BOUND)
+    assert (first.plan.alpha, alone.plan.alpha) == pytest.approx((0.03, 0.01))
+    assert world.status.rollout is not None and plan(world.spec, world.status.rollout).alpha == pytest.approx(0.01)
+    usual = trial({})
+    assert _sequential(usual)[0].plan.alpha == pytest.approx(0.04), "without such a step the first has all of it"

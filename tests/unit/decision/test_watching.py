@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from modeldeployment.api.status import Cause
+from modeldeployment.decision.evidence import DataState
 from modeldeployment.decision.hypothesis import Bound, Compare, Plan
 from modeldeployment.decision.memory import COMPARE_SECONDS, plan
 from modeldeployment.decision.sequential import RuleState
@@ -160,3 +161,56 @@ def test_how_much_stable_varies_is_known_in_the_watch() -> None:
     assert isinstance(learned, RuleState) and isinstance(known, RuleState)
     assert known.bound.compare is Compare.WATCH
     assert known.thetas[0] == learned.thetas[0] != RuleState(*_NEW).thetas[0]
+
+
+@pytest.mark.parametrize("causes", [[], ["Shared"]])
+def test_a_proof_that_may_not_take_back_ends_the_comparison(causes: list[str]) -> None:
+    """The spec does not name Canary: what is proven is said, once, and traffic is not moved again for it."""
+    world = watched({"spec.rollout.rollbackOnCauses": causes})
+    world.does("2").errors = 0.2
+    world.until(lambda: world.effects[-1] == "ComparisonEnded", most=300)
+    ended = world.records[-1]
+    assert (ended.cause, ended.rule) == (Cause.CANARY, "errors") and "is proven worse than 1" in ended.message
+    world.run(3600)
+    assert world.effects.count("WatchAlarm") == 1 and world.wanted("2") == 100
+
+
+def test_a_comparison_that_saw_nothing_proves_nothing() -> None:
+    """Prometheus is away: its ten minutes begin again to run with the evidence, and who is worse is taken back."""
+    world = watched()
+    world.does("2").errors = 0.2
+    world.until("Comparing", most=120)
+    world.data = DataState.NO_PROMETHEUS
+    world.run(COMPARE_SECONDS + 60)
+    assert world.state == "Comparing", "without evidence it has not lasted yet"
+    world.data = None
+    world.until("RolledBack", most=120)
+
+
+def test_a_comparison_without_evidence_ends() -> None:
+    """The router never sends the halves: nobody is said to be good or bad, and the traffic goes back."""
+    world = watched()
+    world.does("2").errors = 0.2
+    world.until(lambda: "WatchAlarm" in world.effects, most=120)
+    world.router.refusal = ("Rejected", "the Gateway does not want it")
+    world.until(lambda: world.effects[-1] == "ComparisonEnded", most=4 * COMPARE_SECONDS)
+    ended = world.records[-1]
+    assert ended.cause is None and "could not be compared" in ended.message and "does not want it" in ended.message
+
+
+def test_one_bad_pod_takes_no_version_back() -> None:
+    """The comparison finds that its other pods are good: the pod is named, and the version stays."""
+    world = watched()
+    world.does("2").errors, world.does("2").pods = 0.1, ("a", "b", "c")
+    world.until(lambda: world.effects[-1] == "ComparisonEnded", most=900)
+    ended = world.records[-1]
+    assert ended.cause is Cause.POD and "-a on node" in ended.message, ended.message
+    assert world.wanted("2") == 100 and not world.status.quarantined
+
+
+def test_a_clean_predecessor_is_no_hindrance() -> None:
+    """Version 1 never failed in the hour beside it, version 2 fails 5 % later: in minutes it is taken back."""
+    world = watched({"spec.rollout.canary": {"steps": [{"traffic": "10%", "duration": "50m"}]}})
+    world.does("2").errors = 0.05
+    world.until("RolledBack", most=600)
+    assert world.effects.count("WatchAlarm") == 1

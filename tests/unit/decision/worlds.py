@@ -67,6 +67,7 @@ class Behaviour:
         crash: (seconds Ready, seconds not) of a crash loop; None: it stays up.
         trouble: the pods' own reason and message while they are not Ready.
         dead: all of its pods are gone just now.
+        pods: what its requests are counted by, evenly; all bad ones by the first, if there are several.
     """
 
     errors: float = 0.0
@@ -75,6 +76,7 @@ class Behaviour:
     crash: tuple[float, float] | None = None
     trouble: tuple[str, str] = ("", "")
     dead: bool = False
+    pods: tuple[str, ...] = ("pod",)
 
 
 @dataclass
@@ -357,8 +359,9 @@ class World:
 
     def _workload(self, revision: str) -> Workload:
         ready, pods = self._ready(revision), len(self._pods[revision])
-        trouble = self._behaviour(revision).trouble if ready < pods else ("", "")
-        return Workload(pods, ready, *trouble)
+        does = self._behaviour(revision)
+        nodes = {f"{revision}-{pod}": f"node-{pod}" for pod in does.pods} if len(does.pods) > 1 else {}
+        return Workload(pods, ready, *(does.trouble if ready < pods else ("", "")), nodes=nodes)
 
     def _requests(self) -> None:
         """Clients send what they send, and the router sends it on by the weights it has."""
@@ -388,8 +391,13 @@ class World:
         for revision, total in self._totals.items():
             whole, read = total.whole(), self._read.get(revision, (0, 0, 0))
             self._read[revision] = whole
-            pod = f"{revision}-{len(self._log) if self.fleeting_pods else 'pod'}"
-            counted[revision] = {pod: _delta(*(a - b for a, b in zip(whole, read, strict=True)))}
+            requests, errors, slow = (a - b for a, b in zip(whole, read, strict=True))
+            names = (str(len(self._log)),) if self.fleeting_pods else self._behaviour(revision).pods
+            shares = [requests * (i + 1) // len(names) - requests * i // len(names) for i in range(len(names))]
+            counted[revision] = {
+                f"{revision}-{name}": _delta(share, *((min(errors, share), min(slow, share)) if i == 0 else (0, 0)))
+                for i, (name, share) in enumerate(zip(names, shares, strict=True))
+            }
         self._spend(counted)
         row = (self._log_end, self.now, counted)
         self._log.append(row)

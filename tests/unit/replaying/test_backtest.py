@@ -106,13 +106,13 @@ async def test_counts_that_end_before_a_proof_leave_a_policy_undecided() -> None
 
 async def test_what_goes_on_is_no_end() -> None:
     """Both still have requests."""
-    (one,) = await past(await lived(0.02), policy())
+    (one,) = await past(await lived(0.014), policy())
     assert one.came is Came.UNDECIDED
 
 
 async def test_a_deadline_holds_or_takes_back() -> None:
     """onInconclusive is part of a policy."""
-    (one,) = await past(await lived(0.02), policy())
+    (one,) = await past(await lived(0.014), policy())
     analysis = {"sequential": {"detectable": "1"}}
     assert judge(one, policy("2%", deadline="2m", analysis=analysis)).came is Came.HELD
     back = judge(one, policy("2%", deadline="2m", onInconclusive="Rollback", analysis=analysis))
