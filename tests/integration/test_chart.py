@@ -186,6 +186,23 @@ def test_a_monitor_finds_the_pods() -> None:
     assert "prometheus.io/scrape" not in pods["metadata"]["annotations"]
 
 
+def test_recordings_have_a_volume() -> None:
+    """The root file system is read-only: what is recorded goes to a volume, of the pod or of a claim."""
+    plain = one(template(), "Deployment")["spec"]["template"]["spec"]
+    assert "volumes" not in plain and not any("record" in arg for arg in plain["containers"][0]["args"])
+    for more, source in (
+        ("", {"emptyDir": {"sizeLimit": "4Gi"}}),
+        (",recording.claim=kept", {"persistentVolumeClaim": {"claimName": "kept"}}),
+    ):
+        pod = one(template(f"--set=recording.enabled=true,recording.mebibytes=8{more}"), "Deployment")["spec"][
+            "template"
+        ]
+        (container,), (volume,) = pod["spec"]["containers"], pod["spec"]["volumes"]
+        (mount,) = container["volumeMounts"]
+        assert f"--record={mount['mountPath']}" in container["args"] and "--record-mib=8" in container["args"]
+        assert mount["name"] == volume.pop("name") and volume == source
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
@@ -200,6 +217,7 @@ def test_a_monitor_finds_the_pods() -> None:
         ("leaseSeconds=1", "at '/leaseSeconds': minimum: got 1, want 2"),
         ("relistSeconds=often", "at '/relistSeconds': got string, want number"),
         ("listenAddress=localhost", "at '/listenAddress': 'localhost' does not match pattern"),
+        ("recording.claim=My_Claim", "at '/recording/claim': 'My_Claim' does not match pattern"),
         ("metrics.port=70000", "at '/metrics/port': maximum: got 70,000, want 65,535"),
         ("resources.limits.memory=lots", "at '/resources/limits/memory': 'lots' does not match pattern"),
         ("resources.limit.memory=1Gi", "at '/resources': additional properties 'limit' not allowed"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
+from zlib import crc32
 
 import pydantic
 
@@ -128,3 +129,8 @@ class Entry:
 def _spec_id(obj: JSON) -> tuple[str, int]:
     """Generations begin anew with an object that was deleted and made again."""
     return obj["metadata"]["uid"], obj["metadata"]["generation"]
+
+
+def share(key: Key) -> float:
+    """A number from 0 to 1, always the same for a model: what is due once in a while is not due for all at once."""
+    return crc32("/".join(key).encode()) / 2**32

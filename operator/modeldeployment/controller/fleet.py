@@ -14,14 +14,13 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
-from zlib import crc32
 
 from modeldeployment.api.status import DecisionRecord, ModelDeploymentStatus
 from modeldeployment.controller.cohorts import Cohorts
 from modeldeployment.controller.deciding import Together
 from modeldeployment.controller.dialects import Dialects
 from modeldeployment.controller.effects import Effects
-from modeldeployment.controller.entry import Entry
+from modeldeployment.controller.entry import Entry, share
 from modeldeployment.controller.kube import ApiError, Kube, NotLeaderError
 from modeldeployment.controller.material import STEADY, worth_writing
 from modeldeployment.controller.observing import conflicts, interval_of, view_of, watched_of
@@ -148,7 +147,7 @@ class Fleet:
             return
         if entry is None or entry.obj["metadata"]["uid"] != obj["metadata"]["uid"]:
             self._entries[key] = Entry.of(key, obj)
-            self._entries[key].written_at = self._now() - STEADY * _share(key)
+            self._entries[key].written_at = self._now() - STEADY * share(key)
             self._claims_changed = True
         elif entry.obj is not obj:
             entry.adopt(obj)
@@ -304,7 +303,7 @@ class Fleet:
     def _failed(self, entry: Entry, kind: str, error: Exception, least: float = 0.0) -> None:
         """Tries again, later each time: what no retry mends costs little, and a server that asks for mercy gets it."""
         self._telemetry.errors.labels(kind).inc()
-        wait = max(least, min(RETRY_MAX, RETRY_SECONDS * 2**entry.failures) * (0.75 + _share(entry.key) / 2))
+        wait = max(least, min(RETRY_MAX, RETRY_SECONDS * 2**entry.failures) * (0.75 + share(entry.key) / 2))
         entry.failures = min(entry.failures + 1, 10)
         self._again[entry.key] = time.monotonic() + wait
         _LOG.warning(
@@ -395,8 +394,3 @@ class Fleet:
         self._recorder.tell(entry.obj, type_, record.effect, note, record.time)
         self._telemetry.decisions.labels(record.effect).inc()
         _LOG.info("decision", extra={"model": "/".join(entry.key), "decision": record.to_json()})
-
-
-def _share(key: Key) -> float:
-    """A number from 0 to 1, always the same for a model: what is due once in a while is not due for all at once."""
-    return crc32("/".join(key).encode()) / 2**32
