@@ -29,6 +29,7 @@ from modeldeployment.decision import say
 from modeldeployment.decision.decide import LOOK_GRACE, LOOKS_MISSED
 from modeldeployment.decision.due import Clock, deadlines
 from modeldeployment.decision.memory import plan
+from modeldeployment.decision.rules import trial_rules
 from modeldeployment.decision.sequential import ABSOLUTE_E_MIN
 from modeldeployment.decision.trail import Point, points
 
@@ -238,7 +239,9 @@ class _Scale(NamedTuple):
     @classmethod
     def of(cls, spec: ModelDeploymentSpec, rollout: RolloutStatus) -> _Scale:
         asked, bounds = spec.rollout.analysis.sequential or Sequential(), plan(spec, rollout)
-        decides = 1 / bounds.alpha
+        spared = {rule.name for rule in trial_rules(spec) if not rule.rolls_back}
+        able = [r for r in rollout.rules if r.numbers and r.numbers.e_broken and r.name not in spared]
+        decides = max(1, len(able)) / bounds.alpha  # the mean of all rules decides, at 1/alpha
         if rollout.compare_time:
             return cls(takes_back=decides)
         if rollout.promotion_time:

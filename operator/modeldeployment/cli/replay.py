@@ -67,7 +67,8 @@ def replay(
     when each weight was asked for, when pods were not Ready, what a person did. Objectives and rollout are taken as
     they are in the spec now. When the router was seen to apply a weight is nowhere written: it is what makes the
     decisions come out, from 0.05 to 30 seconds after it was asked for. Nodes and container starts are not known, so a
-    fault is never a node's.
+    fault is never a node's; a pause leaves no decision, and stable is taken to be Ready: what followed from that
+    differs.
     """
     if prometheus is None:
         if not what or file or recording:

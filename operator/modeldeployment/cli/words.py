@@ -35,8 +35,8 @@ STATES: Final = {
     "to tell whose fault it is: only if {new} is proven worse is it taken back.",
     "WaitingForPrevious": "{new} breaks a bound, and {old}, the version before, cannot take traffic now. Until it can, "
     "nothing is compared or taken back.",
-    "WaitingForStable": "{new} is to be taken back, and {old} has no Ready pod to return to. Until it has, {new} keeps its "
-    "{weight}%.",
+    "WaitingForStable": "{new} is to be taken back, and {old} has no Ready pod to return to. Until it has, {new} keeps "
+    "its {weight}%.",
     "RolledBack": "{new} was taken back on evidence, and is kept out.",
     "ProgressDeadlineExceeded": "{new} was taken back and is kept out: its pods were not Ready for too long.",
     "RolledBackInconclusive": "{new} was taken back and is kept out: there was no verdict in time (onInconclusive: "

@@ -83,7 +83,10 @@ def roll_back_on_evidence(view: View) -> Move | None:
     rule = blamed.name if blamed else ""
     message = blamed.message if blamed else rollout.message
     if view.status.canary:
-        return no_way_back(view, message) or roll_back(view, "RolledBack", message, rule)
+        if waits := no_way_back(view, message):
+            promoted = view.overridden(OverrideAction.PROMOTE, view.status.canary.revision)
+            return None if promoted else waits  # a person may want what answers to serve
+        return roll_back(view, "RolledBack", message, rule)
     if view.status.previous and rollout.promotion_time:
         return return_to_previous(view, "RolledBack", message, rule)
     return None
@@ -100,7 +103,8 @@ def roll_back_at_progress_deadline(view: View) -> Move | None:
     needed = view.pods_for(view.step_weight(rollout.step))
     why = pods(view, status.canary.revision, needed)
     message = f"its pods were not Ready for more than {view.spec.rollout.progress_deadline} in all: {why}"
-    return roll_back(view, "ProgressDeadlineExceeded", message, cause=Cause.PLATFORM)
+    waits = no_way_back(view, message)
+    return waits or roll_back(view, "ProgressDeadlineExceeded", message, cause=Cause.PLATFORM)
 
 
 def return_when_gone(view: View) -> Move | None:

@@ -8,7 +8,8 @@ than to take it back. The tests are those of the rule, on the counts of its pods
 - Capacity: each pod of the canary gets at least LOAD_RATIO times the requests that one of stable's would have with all
   of the traffic, and they are proven slower.
 - Shared: within a block under way (blocks.py) both arms are proven above the bound, log mean E_abs ≥ ln(2/α) each, of
-  the two blocks that overlap.
+  the two blocks that overlap; or both were above detectable × bound in the last minutes (RuleState.bad_now). That
+  proves less: it only holds, and what is proven worse than stable is taken back all the same.
 
 What was found stays found until something else is proven, so that a restart, which forgets the pods, takes nobody back:
 Pod and Node until the others are proven above the bound, too (log mean E_abs ≥ ln(1/α)); Shared while both arms are
@@ -109,19 +110,19 @@ def blame(
     return Blame(Cause.CANARY, "it is worse than the stable version at the same time")
 
 
-def gone(state: RuleState, pods: Pods, nodes: Mapping[str, str]) -> bool:
-    """Whether the one pod that is to blame is not there any more. `nodes`: pod → node, of those that are."""
-    found = _apart(state, pods.canary, pods.intervals) if nodes else None
-    return found is not None and found[0] not in nodes
+def apart(state: RuleState, pods: Pods, nodes: Mapping[str, str]) -> bool:
+    """Whether one pod, or the pods on one node, differ from all others. `nodes`: pod → node."""
+    groups = (pods.canary, _by_node(pods.canary, nodes))
+    return any(_apart(state, of, pods.intervals) is not None for of in groups)
 
 
 def shared(state: RuleState, *, before: bool = False) -> bool:
     """Whether both arms break the bound now. `before`: whether they did at the last look."""
     counts, theta = state.row["blocks"]["counts"][0], state.row["blocks"]["theta"][0]
     share, proof = state.bound.share, math.log(len(counts) / state.plan.alpha)
-    if before:
-        n_c, x_c, n_s, x_s = counts[int(np.argmax(counts[:, 0]))]
-        return bool(x_c >= share * n_c and x_s >= share * n_s)
+    longer = counts[np.argmax(counts[:, 0])]
+    if all(state.bad_now) or (before and (longer[1::2] >= share * longer[::2]).all()):
+        return True
 
     def broken(n: float, x: float, of: float) -> bool:
         by = kernel.absolute_increments(n, x, bound=share, theta=of)

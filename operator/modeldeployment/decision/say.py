@@ -44,10 +44,10 @@ def quantile(delta: Delta, q: float) -> str:
     return f"{below[-1]:g}-{upper:g}ms" if below else f"<={upper:g}ms"
 
 
-def sequential(rule: Rule, state: RuleState) -> str:
-    """The evidence of a sequential test, with what it takes to decide."""
+def sequential(rule: Rule, state: RuleState, rules: int) -> str:
+    """The evidence of a sequential test, with what it takes to decide alone: their mean over all `rules` does."""
     compare, plan = state.bound.compare, state.plan
-    decides = f"{1 / plan.alpha:.4g} decides"
+    decides = f"{rules / plan.alpha:.4g} decides"
     counted = f"{rule.subject}: {of(rule, state.canary)}"
     allowed = f"allowed {100 * rule.share:g}%"
     worse, good = state.worse, f"that it is good {e_value(state.passing)}"

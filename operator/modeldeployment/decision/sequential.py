@@ -31,6 +31,9 @@ from modeldeployment.decision.hypothesis import Bound, Compare, Plan, starting
 ABSOLUTE_E_MIN: Final = 4.0
 """E_abs that Fail also asks for: protects a version that is worse than stable but inside its bound."""
 
+BAD_MIN: Final = 5
+"""Bad requests of the last minutes below which they say nothing against what the whole step has proven."""
+
 ALONE_AFTER: Final = 3
 """Intervals without a single request to stable after which the bound alone counts, as where there is no stable arm."""
 
@@ -174,9 +177,20 @@ class RuleState:
         return self.worse if self.absolute >= self.log_gate else -math.inf
 
     @property
+    def bad_now(self) -> tuple[bool, bool]:
+        """Whether canary, and stable, were above detectable × bound in the last minutes: a look, not a proof.
+
+        In that of the two blocks under way which began last and has requests of the canary.
+        """
+        counts = self.row["blocks"]["counts"][0]
+        n_c, x_c, n_s, x_s = counts[np.argmin(np.where(counts[:, 0] > 0, counts[:, 0], np.inf))].tolist()
+        most = self.bound.detectable * self.bound.share
+        return x_c >= BAD_MIN and x_c > most * n_c, x_s >= BAD_MIN and x_s > most * n_s
+
+    @property
     def passed(self) -> bool:
-        """The canary is proven below detectable × bound since the step began."""
-        return self.passing >= math.log(1 / self.plan.beta)
+        """The canary is proven below detectable × bound since the step began, and does not look worse just now."""
+        return self.passing >= math.log(1 / self.plan.beta) and not self.bad_now[0]
 
     def to_state(self) -> str:
         """Every number bit for bit, as "2:" and base64 of little-endian float64; open pod blocks are left out."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 from modeldeployment.api.quantities import seconds
 from modeldeployment.api.status import QUERY_MAX, Cause, RevisionStatus, RolloutStatus
 from modeldeployment.decision import arms, sequential, threshold
-from modeldeployment.decision.cause import Pods, gone
+from modeldeployment.decision.cause import Pods, apart
 from modeldeployment.decision.counting import count_arm, edges_of
 from modeldeployment.decision.evidence import Interval
 from modeldeployment.decision.memory import Memory, State, begin, compare, recall
@@ -122,13 +122,18 @@ def _interval(
 
 
 def _without_gone(view: View, rollout: RolloutStatus, memory: Memory) -> Memory:
-    """Where one pod was to blame and is gone, the rule's tests start anew: what it did says nothing about the rest."""
+    """Where a pod or a node was to blame and its pods are gone, the rule's tests start anew: the rest is good."""
     nodes, states, pods = view.workload(rollout.revision).nodes, dict(memory.states), dict(memory.pods)
     for rule in rollout.rules:
-        state, of_pods = states.get(rule.name), pods.get(rule.name)
-        if rule.cause is not Cause.POD or not isinstance(state, sequential.RuleState) or of_pods is None:
+        state, of = states.get(rule.name), pods.get(rule.name)
+        if (
+            rule.cause not in (Cause.POD, Cause.NODE)
+            or not isinstance(state, sequential.RuleState)
+            or not (of and nodes)
+        ):
             continue
-        if gone(state, of_pods, nodes):
+        pods[rule.name] = there = replace(of, canary={pod: n for pod, n in of.canary.items() if pod in nodes})
+        if len(there.canary) < len(of.canary) and not apart(state, there, nodes):
             states[rule.name] = sequential.RuleState.begin(state.bound, state.plan, state.row["dispersion"])
             pods[rule.name] = Pods()
     return replace(memory, states=states, pods=pods)

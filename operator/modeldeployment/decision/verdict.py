@@ -6,6 +6,7 @@ version is held at its weight, and the reason says whose fault it is (SharedFaul
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from modeldeployment.api.quantities import seconds
@@ -51,9 +52,10 @@ def verdict(view: View, rollout: RolloutStatus, memory: Memory) -> RolloutStatus
     if own := [r for r in failed if r.cause in to_blame]:
         return _with(rollout, Verdict.FAIL, "ObjectiveBroken", own[0].message, judged)
     if failed:
-        unnamed = f"rollout.rollbackOnCauses does not name {failed[0].cause}, so it is not taken back"
-        held = f"{failed[0].message}; {unnamed}"
-        return _with(rollout, Verdict.INCONCLUSIVE, f"{failed[0].cause}{FAULT}", held, judged)
+        first = next((r for r in failed if r.cause is not Cause.SHARED), failed[0])
+        unnamed = f"rollout.rollbackOnCauses does not name {first.cause}, so it is not taken back"
+        held = f"{first.message}; {unnamed}"
+        return _with(rollout, Verdict.INCONCLUSIVE, f"{first.cause}{FAULT}", held, judged)
     if alarm := _alarm(view, rollout, memory):
         message = next(r.message for r in judged if r.name == alarm)
         return _with(rollout, Verdict.INCONCLUSIVE, ALARM, message, judged)
@@ -158,7 +160,7 @@ def _message(view: View, rule: Rule, memory: Memory) -> str:
     if isinstance(state, threshold.ThresholdState):
         words = say.windows(rule, state)
     else:
-        words = say.sequential(rule, state)
+        words = say.sequential(rule, state, max(1, sum(one.bound.rolls_back for one in _sequential(memory).values())))
     return f"{words}; {note}" if note else words
 
 
@@ -181,8 +183,10 @@ def _waiting(memory: Memory, waiting_for: list[RuleStatus]) -> str:
     parts = []
     for rule in waiting_for:
         state = memory.states[rule.name]
-        no_value = isinstance(state, QueryState) and state.value is None
-        parts.append(
-            rule.message if no_value else f"{rule.name} {say.waiting(rule.needs) if rule.needs else 'is open'}"
-        )
+        if isinstance(state, QueryState) and state.value is None:
+            parts.append(rule.message)
+        elif isinstance(state, sequential.RuleState) and state.passing >= math.log(1 / state.plan.beta):
+            parts.append(f"{rule.name} was good enough and seems to break its bound now")
+        else:
+            parts.append(f"{rule.name} {say.waiting(rule.needs) if rule.needs else 'is open'}")
     return "waiting for evidence: " + "; ".join(parts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from modeldeployment.api.quantities import say_duration
-from modeldeployment.api.status import Cause, RevisionStatus, RolloutStatus, RuleStatus, Verdict
+from modeldeployment.api.status import Cause, RevisionStatus, RolloutStatus, RuleStatus
 from modeldeployment.decision.evidence import DataState, RouteState
 from modeldeployment.decision.memory import COMPARE_SECONDS
 from modeldeployment.decision.moves import Move, changed, end_watch, pods, weigh_back
@@ -50,8 +50,8 @@ def _found(
     if not view.workload(previous.revision).ready:
         why = pods(view, previous.revision, 1)
         return Cause.PLATFORM, "", f"{previous.version} has no Ready pod to compare with: {why}"
-    failed = next((r for r in rollout.rules if r.verdict is Verdict.FAIL), None)
-    if rollout.reason in _OWN and failed is not None:
+    failed = next((r for r in rollout.rules if f"{r.cause}{FAULT}" == rollout.reason in _OWN), None)
+    if failed is not None:
         return failed.cause, failed.name, f"{stable.version} is proven worse than {previous.version}: {rollout.message}"
     if compared_for(rollout) >= COMPARE_SECONDS:
         within = f"within {say_duration(COMPARE_SECONDS)}: it gets all of the traffic again"
@@ -66,8 +66,11 @@ def _found(
 
 
 def compared_for(rollout: RolloutStatus) -> float:
-    """Seconds of evidence since both versions were seen to have their halves."""
+    """Seconds of evidence since both versions were seen to have their halves; none without a request of both."""
+    numbers = [rule.numbers for rule in rollout.rules if rule.numbers]
     if rollout.weight_time is None or rollout.evidence_time is None:
+        return 0.0
+    if not any(of.requests and of.stable_requests for of in numbers):
         return 0.0
     return max(0.0, (rollout.evidence_time - rollout.weight_time).total_seconds())
 
@@ -86,7 +89,7 @@ def compare(view: View) -> Move | None:
     status, rollout = view.status, view.status.rollout
     if not (status.stable and status.previous and rollout and rollout.promotion_time) or rollout.compare_time:
         return None
-    if rollout.next_compare_time and rollout.next_compare_time > view.now:
+    if rollout.next_compare_time and rollout.next_compare_time > view.now and not _may_take_back_now(view):
         return None
     if rollout.reason != ALARM or (status.previous.until and status.previous.until <= view.now):
         return None
@@ -101,6 +104,13 @@ def compare(view: View) -> Move | None:
     comparing = {"compare_time": view.now, "alarms": rollout.alarms + 1}
     after = changed(after, rollout=after.rollout and after.rollout.model_copy(update=comparing))
     return Move(after, "Comparing", message, record=record)
+
+
+def _may_take_back_now(view: View) -> bool:
+    """Whether the last comparison proved it worse, and the spec has been changed so that this takes it back."""
+    last = next((d for d in view.status.decisions if d.effect == "ComparisonEnded"), None)
+    causes = {cause.value for cause in view.spec.rollout.rollback_on_causes}
+    return last is not None and last.cause is Cause.CANARY and Cause.CANARY.value in causes
 
 
 def not_comparable(view: View) -> str:

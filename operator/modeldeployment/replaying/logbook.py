@@ -11,7 +11,15 @@ from typing import Final
 from modeldeployment.api.status import DecisionRecord
 
 EVIDENT: Final = frozenset(
-    {"StepPassed", "RolledBack", "WatchAlarm", "Inconclusive", "RolledBackInconclusive", "PromotedInconclusive"}
+    {
+        "StepPassed",
+        "RolledBack",
+        "WatchAlarm",
+        "ComparisonEnded",
+        "Inconclusive",
+        "RolledBackInconclusive",
+        "PromotedInconclusive",
+    }
 )
 """Effects that follow from a look at the evidence; beside them every `…Fault`."""
 MOVES: Final = frozenset(

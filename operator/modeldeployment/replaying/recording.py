@@ -179,7 +179,7 @@ def read(lines: Iterable[str]) -> Iterator[Header | Look]:
 def _json(line: str, number: int) -> JSON:
     try:
         data = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RecordingError(
             "it is no recording: its first line is not JSON" if number == 1 else f"line {number} is not JSON: damaged"
         ) from None

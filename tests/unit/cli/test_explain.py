@@ -58,7 +58,7 @@ def test_a_good_canary_that_waits() -> None:
         "allowed at most 1%",
         "○ that it is good, the weakest rule: about 1/2 of what decides",
         "counted 2: 0 of 180 bad (0%); 1: 0 of 1,820 bad (0%)",
-        "if 2 were no worse than 1, evidence like this would be nothing unusual (e-value 1); 1 of 25 takes it back",
+        "if 2 were no worse than 1, evidence like this would be nothing unusual (e-value 1); 1 of 50 takes it back",
         "if its rate were 2 times the allowed one, evidence this strong would come up in at most 1 of 12 rollouts; "
         "1 of 20 passes the step",
         "to pass needs about 33 more requests, 16s at this traffic",

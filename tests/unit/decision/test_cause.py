@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -186,3 +187,32 @@ def test_a_shared_fault_is_told_once() -> None:
     world.until("SharedFault", most=1800)
     world.run(1500)
     assert world.effects.count("SharedFault") == 1, world.effects
+
+
+def test_the_node_to_blame_is_drained() -> None:
+    """Its pods come up elsewhere and are good: the rollout goes on, and no pod that is gone is blamed."""
+    world = World(HALF_HOUR, versions={"2": replace(ONE_POD, nodes=("n1", "n2", "n3"))}, rps=100).serving()
+    world.ask("2")
+    world.until("PodFault", most=900)
+    two = world.does("2")
+    two.pods, two.nodes, two.errors = ("x", "b", "c"), ("n4", "n2", "n3"), 0.0
+    world.run(30)
+    assert world.state == "CanaryRunning", world.message
+    world.run(900)
+    assert world.effects.count("PodFault") == 1 and "NodeFault" not in world.effects, world.effects
+
+
+def test_an_incident_after_a_clean_time_is_seen_and_passes_no_step() -> None:
+    """The step was all but passed when both began to fail: it waits, the fault is told; after it the step passes."""
+    world = World(HALF_HOUR, rps=200).serving()
+    world.ask("2")
+    world.until(lambda: world.weight("2") == 25)
+    world.run(520)
+    for version in "12":
+        world.does(version).errors = 0.04
+    world.until("SharedFault", most=120)
+    world.run(300)
+    assert world.wanted("2") == 25 and "StepPassed" not in world.effects, world.effects
+    for version in "12":
+        world.does(version).errors = 0.0
+    world.until(lambda: "StepPassed" in world.effects, most=1200)

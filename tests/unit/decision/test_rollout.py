@@ -747,6 +747,30 @@ def test_a_canary_beside_a_dead_stable_version_is_judged_alone(errors: float, ef
         world.until(lambda: world.effects[-1] == "RolledBack", most=60)
 
 
+def test_a_person_may_promote_what_alone_answers() -> None:
+    """Nothing serves but a canary that is to be taken back: a person's word counts."""
+    world = World(versions={"2": Behaviour(errors=0.03)}, rps=100).serving()
+    world.does("1").dead = True
+    world.ask("2")
+    world.until("WaitingForStable", most=1800)
+    world.change({"spec.rollout.override": {"action": "Promote", "revision": world.name("2")}})
+    world.until("Watching", most=120)
+
+
+def test_a_canary_that_lost_some_pods_is_not_given_up_for_nothing() -> None:
+    """Past its progress deadline, with a Ready pod, beside a stable version without any: it keeps what it answers."""
+    steps = {"spec.serving.replicas": 4, "spec.rollout.canary": {"steps": [{"traffic": "25%"}, {"traffic": "75%"}]}}
+    world = World({**steps, "spec.rollout.progressDeadline": "1m"}, rps=100).serving()
+    world.ask("2")
+    world.until(lambda: world.weight("2") == 25)
+    world.does("2").ready_after = None
+    world.does("1").dead = True
+    world.until("WaitingForStable", most=1800)
+    assert world.wanted("2") == 25
+    world.does("1").dead = False
+    world.until("ProgressDeadlineExceeded", most=120)
+
+
 def test_a_finer_plan_raises_no_weight() -> None:
     """More careful steps in mid-rollout: the weight stays or falls, and rises by evidence alone."""
     world = at_weight({"spec.rollout.canary": {"steps": [{"traffic": "10%"}, {"traffic": "50%"}]}})

@@ -214,3 +214,33 @@ def test_a_clean_predecessor_is_no_hindrance() -> None:
     world.does("2").errors = 0.05
     world.until("RolledBack", most=600)
     assert world.effects.count("WatchAlarm") == 1
+
+
+def test_a_comparison_without_requests_proves_nothing() -> None:
+    """Clients are gone: nobody is said to be no worse, and nothing to be shared."""
+    world = watched()
+    world.does("2").errors = 0.2
+    world.until("Comparing", most=120)
+    world.rps = 0.0
+    world.until(lambda: world.effects[-1] == "ComparisonEnded", most=4 * COMPARE_SECONDS)
+    assert world.records[-1].cause is None and "could not be compared" in world.records[-1].message
+
+
+def test_a_proof_counts_once_the_spec_lets_it() -> None:
+    """Proven worse, and left: as soon as the spec names Canary again, it is compared again and taken back."""
+    world = watched({"spec.rollout.rollbackOnCauses": []})
+    world.does("2").errors = 0.2
+    world.until(lambda: world.effects[-1] == "ComparisonEnded", most=300)
+    world.run(600)
+    world.change({"spec.rollout.rollbackOnCauses": ["Canary"]})
+    world.until("RolledBack", most=300)
+
+
+def test_of_two_broken_rules_the_version_s_own_is_told() -> None:
+    """Errors of everybody, and it alone is slow: the comparison ends with that."""
+    world = watched({"spec.rollout.rollbackOnCauses": []})
+    both(world, errors=0.2)
+    world.does("2").slow = 0.3
+    world.until(lambda: world.effects[-1] == "ComparisonEnded", most=400)
+    ended = world.records[-1]
+    assert (ended.cause, ended.rule) == (Cause.CANARY, "latency"), ended.message

@@ -68,6 +68,7 @@ class Behaviour:
         trouble: the pods' own reason and message while they are not Ready.
         dead: all of its pods are gone just now.
         pods: what its requests are counted by, evenly; all bad ones by the first, if there are several.
+        nodes: where those pods are; by default each on its own.
     """
 
     errors: float = 0.0
@@ -77,6 +78,7 @@ class Behaviour:
     trouble: tuple[str, str] = ("", "")
     dead: bool = False
     pods: tuple[str, ...] = ("pod",)
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -360,7 +362,9 @@ class World:
     def _workload(self, revision: str) -> Workload:
         ready, pods = self._ready(revision), len(self._pods[revision])
         does = self._behaviour(revision)
-        nodes = {f"{revision}-{pod}": f"node-{pod}" for pod in does.pods} if len(does.pods) > 1 else {}
+        on = does.nodes or tuple(f"node-{pod}" for pod in does.pods)
+        several = len(does.pods) > 1
+        nodes = {f"{revision}-{pod}": node for pod, node in zip(does.pods, on, strict=True)} if several else {}
         return Workload(pods, ready, *(does.trouble if ready < pods else ("", "")), nodes=nodes)
 
     def _requests(self) -> None:

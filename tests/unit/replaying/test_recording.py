@@ -219,6 +219,7 @@ def test_a_status_that_differs_in_anything_is_told() -> None:
         ([], "it is empty"),
         (["{}\n"], "the first line does not name its format"),
         (["hello\n"], "its first line is not JSON"),
+        (["[" * 100_000 + "\n"], "its first line is not JSON"),
         (["[1]\n"], "line 1 is no JSON object"),
         (
             ['{"format":"modeldeployment-recording","version":2,"operator":"0.9.0"}\n'],
