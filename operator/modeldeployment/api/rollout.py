@@ -210,7 +210,7 @@ class Analysis(Model):
 
     interval: Duration = Field(
         default="10s",
-        description="How often the evidence is read. Not shorter than Prometheus' scrape interval serves nobody.",
+        description="How often the evidence is read. Shorter than Prometheus' scrape interval makes nothing sooner.",
         json_schema_extra=between("1s", "5m"),
     )
     judge: Judge = Field(

@@ -49,7 +49,10 @@ class Part(Model):
 
 
 class RuleFacts(Model):
-    """One rule of the trial. `says`: each e-value in words, by what it speaks for."""
+    """One rule of the trial.
+
+    `says`: each e-value in words, by what it speaks for. `decides`: the e-value that decides, by the same names.
+    """
 
     name: str
     verdict: Verdict
@@ -59,6 +62,7 @@ class RuleFacts(Model):
     allowed: str = ""
     counted: dict[str, str] = Field(default_factory=dict)
     says: dict[str, str] = Field(default_factory=dict)
+    decides: dict[str, float] = Field(default_factory=dict)
     needs: str = ""
     message: str = ""
     numbers: Numbers | None = None
@@ -236,6 +240,12 @@ class _Scale(NamedTuple):
     alarms: int | None = None
     detectable: float = 2.0
 
+    @property
+    def by_name(self) -> dict[str, float]:
+        """Those that are known, by what they speak for."""
+        every = {"worse": self.takes_back, "bound": self.gate, "good": self.passes, "alarm": self.alarms}
+        return {name: value for name, value in every.items() if value is not None}
+
     @classmethod
     def of(cls, spec: ModelDeploymentSpec, rollout: RolloutStatus) -> _Scale:
         asked, bounds = spec.rollout.analysis.sequential or Sequential(), plan(spec, rollout)
@@ -245,7 +255,7 @@ class _Scale(NamedTuple):
         if rollout.compare_time:
             return cls(takes_back=decides)
         if rollout.promotion_time:
-            return cls(alarms=bounds.day)
+            return cls(alarms=max(1, len(able)) * bounds.day)
         gates = {Comparison.STABLE_AND_BOUND: ABSOLUTE_E_MIN, Comparison.STRICT: decides}
         return cls(decides, gates.get(asked.compare), 1 / bounds.beta, None, float(asked.detectable))
 
@@ -262,6 +272,7 @@ def _rule(rule: RuleStatus, sides: _Sides, scale: _Scale | None) -> RuleFacts:
         allowed=numbers.bound if numbers else "",
         counted=dict(_counted(numbers, sides)) if numbers else {},
         says=dict(_evidence(numbers, sides, scale)) if numbers and scale else {},
+        decides=scale.by_name if scale else {},
         needs=say.waiting(rule.needs) if rule.needs else "",
         message=rule.message,
         numbers=numbers,

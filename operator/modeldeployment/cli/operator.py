@@ -13,7 +13,6 @@ from kubernetes.aio.config import ConfigException
 
 from modeldeployment.cli.cluster import fail
 from modeldeployment.controller import logs
-from modeldeployment.controller.app import Options, run
 from modeldeployment.controller.leader import Timing
 from modeldeployment.replaying.journal import Journal, untold
 
@@ -47,6 +46,8 @@ def operator(
     ] = 64,
 ) -> None:
     """Runs the operator with $KUBECONFIG if it is set, else the pod's service account, else ~/.kube/config."""
+    from modeldeployment.controller.app import Options, run  # kopf takes a second that no other verb should
+
     logs.configure(log_level)
     timing = Timing(lease_seconds, max(1.3, lease_seconds * 2 / 3), max(1.0, lease_seconds / 7.5))
     try:

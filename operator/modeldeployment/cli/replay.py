@@ -100,7 +100,8 @@ def _from_recording(path: Path) -> Replayed:
         with path.open(encoding="utf-8", newline="\n") as lines:
             return rerun(lines)
     except OSError as error:
-        fail(f"{path} cannot be read: {error.strerror or error}")
+        hint = "" if path.exists() else "; to replay the ModelDeployment of that name, add --prometheus URL"
+        fail(f"{path} cannot be read: {error.strerror or error}{hint}")
     except UnicodeDecodeError:
         fail(f"{path}: it is no recording: it is no text in UTF-8")
     except RecordingError as error:

@@ -35,7 +35,7 @@ def render(name: str, shown: ModelDeploymentStatus) -> str:
         lines.append("├── rules")
         lines += [f"│   ├── {rule.verdict.value:<13}{_rule(rule, shown)}" for rule in shown.rollout.rules]
     if shown.objectives:
-        lines.append("├── objectives of the version that serves")
+        lines.append("├── objectives, of whatever served in their windows")
         for o in shown.objectives:
             value = f"{o.name}: {o.value or o.message or o.reason} ({o.bound}{_requests(o.samples)})"
             lines.append(f"│   ├── {o.verdict.value:<13}{value}")

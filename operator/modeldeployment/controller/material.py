@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from modeldeployment.api.status import ModelDeploymentStatus
+from modeldeployment.api.status import Health, ModelDeploymentStatus
 
 IN_TRIAL = timedelta(seconds=5)
 STEADY = timedelta(minutes=5)
+UNKNOWN = timedelta(minutes=1)
+"""While nobody knows how it does, people read the message that says why."""
 
 _WOBBLES: dict[str, Any] = {
     "rollout": {"errors_query", "evidence_time", "latency_query", "message", "rules", "unavailable_seconds"},
@@ -33,7 +35,7 @@ def worth_writing(
     if new == written:
         return False
     compared = new.rollout and (new.canary or new.rollout.compare_time)
-    every = IN_TRIAL if compared else STEADY
+    every = IN_TRIAL if compared else UNKNOWN if new.health is Health.UNKNOWN else STEADY
     return written_at is None or now - written_at >= every
 
 

@@ -121,7 +121,7 @@ def shared(state: RuleState, *, before: bool = False) -> bool:
     counts, theta = state.row["blocks"]["counts"][0], state.row["blocks"]["theta"][0]
     share, proof = state.bound.share, math.log(len(counts) / state.plan.alpha)
     longer = counts[np.argmax(counts[:, 0])]
-    if all(state.bad_now) or (before and (longer[1::2] >= share * longer[::2]).all()):
+    if all(state.bad_now) or (before and longer[::2].all() and (longer[1::2] >= share * longer[::2]).all()):
         return True
 
     def broken(n: float, x: float, of: float) -> bool:

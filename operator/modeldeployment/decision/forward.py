@@ -181,7 +181,10 @@ def run_canary(view: View) -> Move | None:
     canary, rollout = view.status.canary, view.status.rollout
     if not (canary and rollout):
         return None
-    message = f"step {rollout.step + 1} of {rollout.steps}, {canary.wanted_weight}%: {rollout.message}"
+    stable, message = view.status.stable, rollout.message
+    if stable and not view.workload(stable.revision).ready:
+        message = f"{stable.version} has no Ready pod to compare with ({pods(view, stable.revision, 1)}): {message}"
+    message = f"step {rollout.step + 1} of {rollout.steps}, {canary.wanted_weight}%: {message}"
     return Move(view.status, "CanaryRunning", message[:1024])
 
 

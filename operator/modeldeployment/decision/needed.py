@@ -53,11 +53,13 @@ def fail_needed(state: RuleState, traffic: Traffic) -> Needed | None:
     per_interval = traffic.rps * traffic.interval
     rate, rate_s = _rates(state, state.canary.low, state.stable.low)
     b_c, b_s = per_interval * w * theta_c, per_interval * (1 - w) * theta_s
+    if state.bound.compare is Compare.WATCH:
+        return None  # it alarms first, and what a comparison will show is not known
     if state.bound.compare is Compare.BOUND:
         log_e, share = state.absolute, state.bound.share
         alone = kernel.fail_requests_alone(rate, log_e, bound=share, alpha=alpha, b=b_c)
         return traffic.needed(alone, w)
-    log_e, rho0 = state.relative, state.bound.rho0
+    log_e, rho0 = state.worse, state.bound.rho0
     both = kernel.fail_requests(rate, rate_s, log_e, share=w, alpha=alpha, rho0=rho0, b_c=b_c, b_s=b_s)
     return traffic.needed(both, 1.0)
 

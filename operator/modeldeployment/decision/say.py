@@ -16,6 +16,7 @@ from modeldeployment.decision.sequential import RuleState
 from modeldeployment.decision.threshold import ThresholdState
 
 NEVER: Final = "can never pass at its present rate"
+FAILS: Final = "Fail in "
 REQUESTS_MAX, SECONDS_MAX = 1e9, 3600 * 9999
 """An estimate is never said to be larger."""
 
@@ -53,7 +54,7 @@ def sequential(rule: Rule, state: RuleState, rules: int) -> str:
     worse, good = state.worse, f"that it is good {e_value(state.passing)}"
     good = f"{good} ({1 / plan.beta:.4g} decides)"
     if compare is Compare.WATCH:
-        alarm = f"that it breaks the bound {e_value(state.alarm)} ({plan.day:,} alarms)"
+        alarm = f"that it breaks the bound {e_value(state.alarm)} ({rules * plan.day:,} alarms)"
         return f"{counted}; {allowed}; evidence {alarm}; {good}"
     if compare is Compare.BOUND:
         broken = e_value(min(state.absolute, state.by_blocks))
@@ -80,10 +81,16 @@ def query(rule: Rule, state: QueryState) -> str:
     return f"{rule.name}: {state.value:.6g}; bound {rule.bound}"
 
 
-def needs(needed: Needed | None) -> str:
-    """How much evidence a step still needs, as short as the status has it: `225 more requests, 45s`."""
-    if needed is None:
+def needs(needed: Needed | None, to_fail: Needed | None = None) -> str:
+    """How much evidence a step still needs, as short as the status has it: `225 more requests, 45s`.
+
+    Of what cannot pass, how long it takes to Fail, should it go on so: `Fail in 1m20s`.
+    """
+    if needed is None and (to_fail is None or not math.isfinite(to_fail.minutes)):
         return NEVER
+    if needed is None:
+        assert to_fail is not None  # as just seen
+        return f"{FAILS}{say_duration(max(1.0, min(60 * to_fail.minutes, SECONDS_MAX)))}"
     requests = f"{math.ceil(min(needed.requests, REQUESTS_MAX)):,} more requests"
     if not math.isfinite(needed.minutes):
         return requests
@@ -94,6 +101,8 @@ def waiting(short: str) -> str:
     """The same in a sentence: `needs about 225 more requests, 45s at this traffic`."""
     if short == NEVER:
         return short
+    if short.startswith(FAILS):
+        return f"{NEVER}, and fails in about {short.removeprefix(FAILS)}"
     return f"needs about {short}" + (" at this traffic" if ", " in short else "")
 
 

@@ -65,6 +65,8 @@ def points(trail: Trail) -> tuple[Point, ...]:
     out = []
     for row in trail.points.split():
         place, weight, worse, good = row.split(",")
+        if not (0 <= int(place) < TRAIL_POINTS_MAX and 0 <= int(weight) <= 100):
+            raise ValueError(f"no point of a trail: {row}")
         out.append(Point(int(place) * trail.every_seconds, int(weight), _parsed(worse), _parsed(good)))
     return tuple(out)
 

@@ -175,7 +175,8 @@ def _needs(view: View, state: State) -> str:
         weight=on_trial.wanted_weight / FULL,
         interval=interval,
     )
-    return say.needs(needed.pass_needed(state, traffic))
+    to_fail = needed.fail_needed(state, traffic) if state.bound.rolls_back else None
+    return say.needs(needed.pass_needed(state, traffic), to_fail)
 
 
 def _waiting(memory: Memory, waiting_for: list[RuleStatus]) -> str:

@@ -97,7 +97,7 @@ def compare(view: View) -> Move | None:
         return None
     message = (
         f"{rollout.message}; {HALF}% of the traffic go to {status.previous.version} for up to "
-        f"{say_duration(COMPARE_SECONDS)}, to tell whether {status.stable.version} is worse"
+        f"{say_duration(COMPARE_SECONDS)} of evidence, to tell whether {status.stable.version} is worse"
     )
     record = view.record(status.stable, ALARM, message, _alarming(rollout))
     after = weigh_back(view, HALF)
@@ -137,14 +137,11 @@ def watch(view: View) -> Move | None:
     ended = end_watch(view)
     if ended:
         return ended
-    left = (status.previous.until - view.now).total_seconds() if status.previous.until else 0.0
     if rollout and rollout.compare_time:
         message = f"{status.stable.version} is compared with {status.previous.version}, half of the traffic each"
         return Move(status, "Comparing", f"{message}: {rollout.message}"[:1024])
     if rollout and rollout.reason == ALARM and (why := not_comparable(view)):
         return Move(status, "WaitingForPrevious", f"cannot be compared ({why}): {rollout.message}"[:1024])
-    message = (
-        f"{status.stable.version} serves and is watched for {say_duration(left)} more; "
-        f"{status.previous.version} is kept warm"
-    )
+    until = f" until {status.previous.until:%Y-%m-%d %H:%M:%SZ}" if status.previous.until else ""
+    message = f"{status.stable.version} serves and is watched{until}; {status.previous.version} is kept warm"
     return Move(status, "Watching", message)

@@ -13,7 +13,8 @@ from modeldeployment.replaying.render import table
 
 ASSUMPTION: Final = (
     "Counts are as they were, at the weights as they were: what a version would have counted at another weight nobody "
-    "knows. Pods are taken to be Ready, and the router to be quick."
+    "knows. Pods are taken to be Ready, and the router to be quick. What the watch took back counts as rolled back; a "
+    "policy's own watch is not judged."
 )
 NO_LATER: Final = "Undecided: the counts end with the real decision, before this policy would have decided."
 
@@ -96,7 +97,7 @@ def _one_json(one: Judged) -> JSON:
 
 def to_text(done: Backtest) -> str:
     """The rollouts as a table, and all together."""
-    head = ("START", "MODEL", "VERSION", "HAPPENED", "AFTER", "POLICY", "AFTER", "BAD REQUESTS", "WHY")
+    head = ("START", "MODEL", "REVISION", "HAPPENED", "AFTER", "POLICY", "AFTER", "BAD REQUESTS", "WHY")
     lines = table([head, *map(_row, done.judged)])
     return "\n".join([*lines, "", *summary(done), ASSUMPTION, *done.notes])
 
@@ -141,7 +142,7 @@ def _row(one: Judged) -> Sequence[str]:
     return (
         f"{rollout.start:%Y-%m-%d %H:%M:%S}",
         "/".join(rollout.key),
-        rollout.version,
+        rollout.revision,
         rollout.came.value,
         lasted(one),
         one.came.value + (" *" if one.changed else ""),

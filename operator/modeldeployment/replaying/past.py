@@ -68,8 +68,8 @@ async def replay(model: Model, since: datetime, now: datetime, prometheus: Prome
     found = trials(model.log, since)
     if not found:
         raise PastError(
-            f"no rollout that went on after {since.isoformat(timespec='seconds')} has its beginning in the decision "
-            "log: look further back (--since), or give a recording of that time (--recording)"
+            f"no rollout since {since:%Y-%m-%d %H:%M:%SZ} in the decision log (a first version has none): look further "
+            "back (--since), or, where its beginning is gone from the log, give a recording of that time (--recording)"
         )
     done = Replayed(*model.key)
     for trial in found:
@@ -81,6 +81,7 @@ async def replay(model: Model, since: datetime, now: datetime, prometheus: Prome
         if difference := compare(logged, came):
             at = trial.records[min(len(came), len(logged) - 1)].time
             done.difference = Difference(at, *difference)
+            done.notes.append("decided again by the spec as it is now: an edit of it since then, or a pause, differs")
             break
     return done
 

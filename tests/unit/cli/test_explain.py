@@ -107,7 +107,7 @@ def test_the_watch() -> None:
     """Promoted, what starts a comparison, when it ends, and that an abort goes back."""
     text = told(trial(rps=100.0).until("Watching").run(300))
     assert "2 was promoted and serves all of the traffic. 1 is kept warm, to return to at once." in text
-    assert "at 8,640 half of the traffic goes back to compare" in text
+    assert "at 17,280 half of the traffic goes back to compare" in text
     assert "● that its bound breaks, the mean of the rules: under 1/1,000 of what decides" in text
     assert "23h55m the watch ends, and the version before is archived" in text
     assert "gives all of the traffic back to 1, and keeps 2 out" in text
@@ -120,7 +120,7 @@ def test_a_comparison() -> None:
         world.does(version).errors = 0.2
     text = told(world.until("Comparing").run(60))
     assert "Half of the traffic goes to 1 for a while" in text
-    assert "1 of 200 takes it back" in text, "the first comparison has half of the watch's error bound: 1/200"
+    assert "1 of 400 takes it back" in text, "half of the watch's error bound, 1/200, of the mean of two rules"
     assert "the comparison ends, and without a proof the traffic goes back" in text
 
 

@@ -15,6 +15,7 @@ from modeldeployment.api.status import (
     Alert,
     BudgetStatus,
     BurnStatus,
+    Health,
     ModelDeploymentStatus,
     ObjectiveStatus,
     RevisionStatus,
@@ -23,7 +24,7 @@ from modeldeployment.api.status import (
     Verdict,
 )
 from modeldeployment.controller.entry import Entry
-from modeldeployment.controller.material import IN_TRIAL, STEADY, worth_writing
+from modeldeployment.controller.material import IN_TRIAL, STEADY, UNKNOWN, worth_writing
 from modeldeployment.controller.observing import watched_of
 from modeldeployment.controller.resources import (
     DEPLOYMENTS,
@@ -340,12 +341,13 @@ def test_what_a_person_cares_about_is_written_at_once(new: ModelDeploymentStatus
 
 @pytest.mark.parametrize("new", _WOBBLES.values(), ids=_WOBBLES)
 def test_what_only_wobbles_is_written_at_a_bounded_rate(new: ModelDeploymentStatus) -> None:
-    """Every few seconds in a trial, every few minutes otherwise."""
+    """Every few seconds in a trial, every few minutes otherwise; sooner while nobody knows how it does."""
     assert not worth_writing(new, BASE, NOW, NOW + IN_TRIAL - timedelta(milliseconds=1))
     assert worth_writing(new, BASE, NOW, NOW + IN_TRIAL)
-    quiet, before = (s.model_copy(update={"canary": None}) for s in (new, BASE))
-    assert not worth_writing(quiet, before, NOW, NOW + STEADY - timedelta(seconds=1))
-    assert worth_writing(quiet, before, NOW, NOW + STEADY)
+    for health, every in ((Health.OK, STEADY), (Health.UNKNOWN, UNKNOWN)):
+        quiet, before = (s.model_copy(update={"canary": None, "health": health}) for s in (new, BASE))
+        assert not worth_writing(quiet, before, NOW, NOW + every - timedelta(seconds=1))
+        assert worth_writing(quiet, before, NOW, NOW + every)
 
 
 _MAY_WAIT = {

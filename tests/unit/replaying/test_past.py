@@ -126,7 +126,7 @@ async def test_what_cannot_be_replayed_says_why() -> None:
     """No log, no rule, no samples, no answer."""
     life = await Lived(errors={"2": 0.2}).run(60)
     await life.run(200, "2")
-    with pytest.raises(PastError, match=r"no rollout that went on after .* look further back"):
+    with pytest.raises(PastError, match=r"no rollout since .* look further back"):
         await again(life, log=())
     with pytest.raises(PastError, match="no objective and no rollbackOn"):
         await again(life, spec=life.spec.model_copy(update={"objectives": []}))
