@@ -168,6 +168,7 @@ def _count(view: View, rollout: RolloutStatus, rule: Rule, interval: Interval) -
         stable=count_arm(rule, interval.control, edges),
         length=max(1, round(width / seconds(view.spec.rollout.analysis.interval))),
         weight_moved=_moved(rollout, interval),
+        strain=interval.strain,
     ), note
 
 
