@@ -211,6 +211,38 @@ def test_an_interval_in_which_the_weight_moved_tells_nothing() -> None:
     assert pods.add(Interval({"a": Counts(9, 9, 9)}, weight_moved=True)) == pods
 
 
+FEW_PODS = {
+    "1": Behaviour(pods=tuple("abcde")),
+    "2": Behaviour(slow=0.3, queue=4.0),
+}
+"""The canary's one pod gets a quarter of what stable's five would have, 1.25 times its share."""
+QUARTER: dict[str, Any] = {"spec.rollout.canary": {"steps": [{"traffic": "25%", "duration": "30m"}]}}
+
+
+def test_a_version_whose_pods_are_too_few_is_held() -> None:
+    """Slow under more load while requests wait in it: nobody takes it back, nor when none waits at one look, nor when
+    another leader, who knows of no signals, goes on."""
+    world = World(QUARTER, versions=FEW_PODS, rps=100).serving()
+    world.ask("2")
+    world.until("CapacityFault", most=900)
+    assert "gets 1.2 times the requests" in world.message and "4.0 wait in each; give it more pods" in world.message
+    world.does("2").queue = 0.0
+    world.run(60)
+    world.does("2").queue = None
+    world.restart()
+    world.run(60)
+    assert world.state == "CapacityFault" and world.effects.count("CapacityFault") == 1, world.effects
+
+
+def test_a_slow_version_fills_its_queue() -> None:
+    """At the load that stable's pods bear, too, it is the version, however many wait in it."""
+    alone = {"2": Behaviour(slow=0.3, queue=40.0)}
+    world = World(QUARTER, versions=alone, rps=100).serving()
+    world.ask("2")
+    world.until("RolledBack", most=900)
+    assert world.records[-1].cause is Cause.CANARY
+
+
 def test_the_spec_says_which_causes_take_back() -> None:
     """Canary alone by default; another one named in the spec takes back too."""
     assert [cause.value for cause in Rollout().rollback_on_causes] == ["Canary"]

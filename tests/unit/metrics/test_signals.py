@@ -8,10 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from modeldeployment.api.rollout import Judge
 from modeldeployment.api.serving import Dialect, Metrics
 from modeldeployment.decision.evidence import DataState, Evidence, Interval, Strain
 from modeldeployment.metrics import EvidenceStore
 from modeldeployment.metrics.planning import plan
+from modeldeployment.metrics.wanted import watched
+from unit.decision.worlds import World
 from unit.metrics.looking import CANARY_POD, MODEL, STABLE_POD, T0, TRIAL, at, look, look_at
 from unit.metrics.simulated import Endpoint, Name, SimulatedPrometheus
 
@@ -165,3 +168,33 @@ async def test_an_endpoint_that_counts_timeouts_alone_holds_nothing_up() -> None
     intervals = closed(await look(ours, range(10, 50, 10), ASKED))
     assert requests(intervals) == [10, 10, 10, 10]
     assert [one.strain[CANARY_POD].timeouts for one in intervals] == [3, 3, 3, 3]
+
+
+def test_only_a_comparison_by_evidence_wants_signals() -> None:
+    """A canary does; nobody alone, before it or in the watch after it, nor one that is judged by thresholds."""
+    world = World({"spec.rollout.canary": {"steps": [{"traffic": "50%"}]}})
+
+    def wants(**changed: object) -> bool:
+        spec = world.spec.model_copy(update=changed)
+        return watched(
+            ("ml", "fraud"),
+            spec,
+            world.status,
+            (),
+            metrics=VLLM,
+            remembered=False,
+            interval=10.0,
+            pods={},
+            started={},
+            ports={},
+        ).wants_signals
+
+    world.serving()
+    assert not wants()
+    world.ask("2")
+    world.until("CanaryRunning")
+    assert wants()
+    by_threshold = world.spec.rollout.analysis.model_copy(update={"judge": Judge.THRESHOLD})
+    assert not wants(rollout=world.spec.rollout.model_copy(update={"analysis": by_threshold}))
+    world.until("Watching")
+    assert not wants()
