@@ -15,8 +15,9 @@ than to take it back. The tests are those of the rule, on the counts of its pods
 
 What was found stays found until something else is proven, so that a restart, which forgets the pods, takes nobody back:
 Pod and Node until the others are proven above the bound, too (log mean E_abs ≥ ln(1/α)); Capacity until its pods get
-less than LOAD_RATIO_PRESSED times the requests (a queue is there at one moment and not at the next), or other failures
-come; Shared while both arms are above it.
+less than LOAD_RATIO_RELIEVED times the requests (a queue is there at one moment and not at the next), or other failures
+come; Shared while both arms are above it. Once the pod is gone, or there are enough pods, the tests begin anew: nobody
+is taken back for what somebody put right.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from modeldeployment.decision.sequential import RuleState
 
 LOAD_RATIO: Final = 1.5
 LOAD_RATIO_PRESSED: Final = 1.1
+LOAD_RATIO_RELIEVED: Final = 1.0
 QUEUE_MIN: Final = 1.0
 """Requests that wait in each pod of the canary, from which on its pods are pressed."""
 SATURATION_MIN: Final = 0.9
@@ -144,6 +146,11 @@ def apart(state: RuleState, pods: Pods, nodes: Mapping[str, str]) -> bool:
     return any(_apart(state, of, pods.intervals) is not None for of in groups)
 
 
+def relieved(pods: Pods) -> bool:
+    """Whether each pod of the canary gets no more requests than it is meant to bear, any more."""
+    return pods.load is not None and pods.load < LOAD_RATIO_RELIEVED
+
+
 def shared(state: RuleState, *, before: bool = False) -> bool:
     """Whether both arms break the bound now. `before`: whether they did at the last look."""
     counts, theta = state.row["blocks"]["counts"][0], state.row["blocks"]["theta"][0]
@@ -168,7 +175,8 @@ def _overloaded(pods: Pods, *, slow: bool, before: bool) -> str:
     if pods.load is None:
         return "each of its pods got too many requests; give it more pods" if kept else ""
     signs = _pressed(pods) if slow else _given_up(pods)
-    if not (slow or signs or kept) or pods.load < (LOAD_RATIO_PRESSED if signs or kept else LOAD_RATIO):
+    least = LOAD_RATIO_RELIEVED if kept else LOAD_RATIO_PRESSED if signs else LOAD_RATIO
+    if pods.load < least or not (slow or signs or kept):
         return ""
     often = f"each of its pods gets {pods.load:.1f} times the requests that one of stable's would have"
     return f"{', and '.join((often, *signs))}; give it more pods"

@@ -174,7 +174,8 @@ def test_pods_share_what_waits() -> None:
     [
         (MORE, True, None, Cause.CAPACITY),
         (MORE, True, Strain(queue=0.0), Cause.CAPACITY),
-        (EQUAL, True, Strain(queue=9.0), Cause.CANARY),
+        (EQUAL, True, Strain(queue=0.0), Cause.CAPACITY),
+        ({"a": (190, 20)}, True, Strain(queue=9.0), Cause.CANARY),
         (MORE, False, None, Cause.CAPACITY),
         (MORE, False, Strain(timeouts=30), Cause.CAPACITY),
         (MORE, False, Strain(timeouts=3), Cause.CANARY),
@@ -183,7 +184,8 @@ def test_pods_share_what_waits() -> None:
     ids=[
         "signals are not known any more",
         "nobody waits just now",
-        "it has its share of requests now",
+        "it has just its share of requests",
+        "it has less",
         "timeouts are not known any more",
         "they still are timeouts",
         "other failures come",
@@ -232,6 +234,27 @@ def test_a_version_whose_pods_are_too_few_is_held() -> None:
     world.restart()
     world.run(60)
     assert world.state == "CapacityFault" and world.effects.count("CapacityFault") == 1, world.effects
+
+
+def test_more_pods_are_given() -> None:
+    """As it was advised: the tests start anew, and the version goes on, as it is good with enough pods."""
+    world = World(QUARTER, versions=FEW_PODS, rps=100).serving()
+    world.ask("2")
+    world.until("CapacityFault", most=900)
+    world.does("2").slow, world.does("2").queue, world.does("2").pods = 0.0, 0.0, ("a", "b")
+    world.run(20)
+    assert world.state == "CanaryRunning", world.message
+    world.until("Watching", most=3600)
+
+
+def test_more_pods_do_not_help() -> None:
+    """Then it is the version that is slow."""
+    world = World(QUARTER, versions=FEW_PODS, rps=100).serving()
+    world.ask("2")
+    world.until("CapacityFault", most=900)
+    world.does("2").pods = ("a", "b")
+    world.until("RolledBack", most=900)
+    assert world.records[-1].cause is Cause.CANARY
 
 
 def test_a_slow_version_fills_its_queue() -> None:
