@@ -14,7 +14,7 @@ import pytest
 
 from integration.counted import SCRAPE, Pod, Prometheus
 from modeldeployment.api.serving import Dialect, Metrics, MetricsSource, OwnDialect, SeriesIdentity
-from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interval
+from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interval, Strain
 from modeldeployment.decision.rules import RuleKind, Sli
 from modeldeployment.metrics import (
     Connection,
@@ -287,3 +287,36 @@ async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus
     assert lost.state is DataState.QUERY_ERROR
     assert "cannot reach Prometheus" in lost.message
     assert not lost.intervals
+
+
+async def test_a_canary_tells_how_hard_pressed_it_is(prometheus: Prometheus) -> None:
+    """vLLM with two engines: what waits in both, how full they are on average, and every request that was shed."""
+    old = Pod(f"{STABLE}-7d9c5b8f6d-aaaaa", created=datetime.now(UTC) - timedelta(hours=1))
+    new = Pod(f"{CANARY}-5f6d7c8b9c-bbbbb", created=datetime.now(UTC))
+
+    def shows(pod: Pod, requests: int, shed: int, waiting: tuple[int, int], full: tuple[int, int]) -> None:
+        pod.counts = {'http_requests_total{handler="/v1/completions",method="POST",status="2xx"}': requests}
+        if shed:
+            pod.counts['http_requests_total{handler="/v1/completions",method="POST",status="5xx"}'] = shed
+            pod.counts['vllm:admission_rejections_total{engine="0"}'] = shed
+        for engine in (0, 1):
+            pod.counts[f'vllm:num_requests_waiting{{engine="{engine}"}}'] = waiting[engine]
+            pod.counts[f'vllm:kv_cache_usage_perc{{engine="{engine}"}}'] = full[engine]
+            pod.counts[f'vllm:e2e_request_latency_seconds_bucket{{engine="{engine}",le="+Inf"}}'] = requests
+
+    shows(old, 1000, 90, (50, 50), (1, 1))
+    shows(new, 10, 0, (0, 0), (0, 0))
+    prometheus.start(old, new)
+    trial = watched(metrics=Metrics(dialect=Dialect.VLLM), trial=CANARY, control=STABLE, trial_start=datetime.now(UTC))
+    looks = Looks(prometheus, replace(trial, wants_signals=True))
+    await looks.during(SEEN)
+    for k in range(1, 5):
+        shows(old, 1000 + 100 * k, 90, (50, 50), (1, 1))
+        shows(new, 10 + 20 * k, 7 * k, (3, 2), (1, 0))
+        await looks.during(0.4)
+    await looks.during(SEEN)
+    strain = [one for interval in looks.intervals for one in interval.strain.values()]
+    assert sum(one.timeouts or 0 for one in strain) == 28, strain
+    assert total(looks.intervals, "trial").errors == 28
+    assert strain[-1] == Strain(queue=5.0, saturation=0.5, timeouts=0), strain
+    assert not any(pod.startswith(STABLE) for interval in looks.intervals for pod in interval.strain)

@@ -27,11 +27,16 @@ class Layer(StrEnum):
 
 
 class Signals(Model):
-    """What else the runtime tells, beside requests, errors and latency: it says whether a fault is one of capacity."""
+    """What else the runtime tells, beside requests, errors and latency.
+
+    Queue, saturation and timeouts say whether a fault is one of capacity (decision/cause.py).
+    """
 
     tokens: Selector | None = Field(default=None, description="Counter of generated tokens.")
     queue: Selector | None = Field(default=None, description="Gauge of requests that wait.")
-    saturation: Selector | None = Field(default=None, description="Gauge of how full it is, from 0 to 1.")
+    saturation: Selector | None = Field(
+        default=None, description="Gauge of how full it is, from 0 to 1; of several engines their mean counts."
+    )
     timeouts: Selector | None = Field(
         default=None, description="Counter of requests given up or shed for lack of room."
     )

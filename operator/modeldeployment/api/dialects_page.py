@@ -47,6 +47,11 @@ A dialect says which counters of Prometheus tell how a model does. `spec.serving
 
 An objective that a dialect cannot answer is refused when it is applied; for Auto and names of your own,
 EvidenceAvailable says so. Whatever the dialect, a version under comparison is measured as the version that serves is.
+
+Queue, saturation and timeouts tell a fault of capacity (cause `Capacity`). A slow canary is held rather than taken
+back where each of its pods gets 1.5 times the requests that one of stable's would have, or 1.1 times while one request
+or more waits in each, or they are 90% full; one that fails, where it is 1.1 times and 90% of its failed requests are
+timeouts. A queue at the same load is the version's own. Without these signals nothing else is missing.
 """
 
 

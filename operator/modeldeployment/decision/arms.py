@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from modeldeployment.decision.evidence import Strain
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -32,10 +34,12 @@ class Interval:
     """What both arms did since the last interval, pod by pod.
 
     `length`: intervals of the schedule that it spans (more than 1 after a gap). `weight_moved`: the traffic
-    weight changed within it, so the arms did not see the same mix of times and it is not evidence.
+    weight changed within it, so the arms did not see the same mix of times and it is not evidence. `strain`: how
+    hard-pressed the canary's pods were, where that is known.
     """
 
     canary: Mapping[str, Counts] = field(default_factory=dict)
     stable: Mapping[str, Counts] = field(default_factory=dict)
     length: int = 1
     weight_moved: bool = False
+    strain: Mapping[str, Strain] = field(default_factory=dict)

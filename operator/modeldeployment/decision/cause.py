@@ -6,20 +6,24 @@ than to take it back. The tests are those of the rule, on the counts of its pods
 - Pod, Node: without the worst pod (or node) the others are proven good, log mean E_pass ≥ ln(1/β), and it is proven
   worse than they are, log mean E_rel ≥ ln(k/α) of k pods to choose from.
 - Capacity: each pod of the canary gets at least LOAD_RATIO times the requests that one of stable's would have with all
-  of the traffic, and they are proven slower.
+  of the traffic, and they are proven slower. LOAD_RATIO_PRESSED is enough where its runtime says that they are full or
+  requests wait; for errors, where nearly all of them are those that it counts as given up or shed for lack of room. A
+  queue alone blames nobody but the version: one that is slower fills its own at the same load.
 - Shared: within a block under way (blocks.py) both arms are proven above the bound, log mean E_abs ≥ ln(2/α) each, of
   the two blocks that overlap; or both were above detectable × bound in the last minutes (RuleState.bad_now). That
   proves less: it only holds, and what is proven worse than stable is taken back all the same.
 
 What was found stays found until something else is proven, so that a restart, which forgets the pods, takes nobody back:
-Pod and Node until the others are proven above the bound, too (log mean E_abs ≥ ln(1/α)); Shared while both arms are
-above it.
+Pod and Node until the others are proven above the bound, too (log mean E_abs ≥ ln(1/α)); Capacity until its pods get
+less than LOAD_RATIO_RELIEVED times the requests (a queue is there at one moment and not at the next), or other failures
+come; Shared while both arms are above it. Once the pod is gone, or there are enough pods, the tests begin anew: nobody
+is taken back for what somebody put right.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -31,6 +35,14 @@ from modeldeployment.decision.arms import Counts, Interval
 from modeldeployment.decision.sequential import RuleState
 
 LOAD_RATIO: Final = 1.5
+LOAD_RATIO_PRESSED: Final = 1.1
+LOAD_RATIO_RELIEVED: Final = 1.0
+QUEUE_MIN: Final = 1.0
+"""Requests that wait in each pod of the canary, from which on its pods are pressed."""
+SATURATION_MIN: Final = 0.9
+"""How full its pods are, from which on they are pressed."""
+TIMEOUTS_SHARE: Final = 0.9
+"""Share of its failed requests that are given up or shed for lack of room, at least."""
 LOAD_REQUESTS_MIN: Final = 30
 """Requests of each arm in the last interval that a load is told from."""
 
@@ -44,18 +56,35 @@ class Pods:
         intervals: in how many intervals.
         load: requests of one pod of the canary over those of one of stable's with all of the traffic, in the last
             interval; None: cannot tell.
+        queue: requests that wait in each pod of the canary, at the end of the last interval; None: not known.
+        saturation: how full each is then, from 0 to 1; None: not known.
+        timeouts: requests of the canary that were given up or shed for lack of room, as far as that is known.
+        told: bad requests in those intervals in which it is.
     """
 
     canary: Mapping[str, Counts] = field(default_factory=dict)
     intervals: int = 0
     load: float | None = None
+    queue: float | None = None
+    saturation: float | None = None
+    timeouts: int = 0
+    told: float = 0.0
 
     def add(self, interval: Interval) -> Pods:
         """One interval; one in which the weight moved tells nothing."""
         if interval.weight_moved:
             return self
-        canary = {**self.canary, **{p: self.canary.get(p, Counts()) + c for p, c in interval.canary.items()}}
-        return Pods(canary, self.intervals + 1, _load(interval))
+        strain = interval.strain.values()
+        timeouts = {pod: one.timeouts for pod, one in interval.strain.items() if one.timeouts is not None}
+        return Pods(
+            canary={**self.canary, **{p: self.canary.get(p, Counts()) + c for p, c in interval.canary.items()}},
+            intervals=self.intervals + 1,
+            load=_load(interval),
+            queue=_mean(one.queue for one in strain),
+            saturation=_mean(one.saturation for one in strain),
+            timeouts=self.timeouts + sum(timeouts.values()),
+            told=self.told + sum(c.low for pod, c in interval.canary.items() if pod in timeouts),
+        )
 
 
 def _load(interval: Interval) -> float | None:
@@ -65,6 +94,11 @@ def _load(interval: Interval) -> float | None:
     # Stable keeps its pods while the canary takes some of its traffic: all of it is what a pod is meant to bear.
     canary, meant = sum(arms[0]) / len(arms[0]), sum(map(sum, arms)) / len(arms[1])
     return canary / meant
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 class Blame(NamedTuple):
@@ -97,16 +131,12 @@ def blame(
         node, own, others = found
         message = f"its pods on node {node} alone: {say(own)}; those elsewhere are good: {say(others)}; drain that node"
         return Blame(Cause.NODE, message)
-    if slow and pods.load is not None and pods.load >= LOAD_RATIO:
-        often = f"{pods.load:.1f} times the requests that one of stable's would have"
-        message = f"each of its pods gets {often}; give it more pods"
+    if message := _overloaded(pods, slow=slow, before=before is Cause.CAPACITY):
         return Blame(Cause.CAPACITY, message)
     if before is Cause.POD and not _others_bad(state, pods.canary, pods.intervals):
         return Blame(before, "one of its pods alone was proven bad, and the others are not since")
     if before is Cause.NODE and not _others_bad(state, by_node, pods.intervals):
         return Blame(before, "its pods on one node alone were proven bad, and the others are not since")
-    if before is Cause.CAPACITY and pods.load is None:
-        return Blame(before, "each of its pods got too many requests; give it more pods")
     return Blame(Cause.CANARY, "it is worse than the stable version at the same time")
 
 
@@ -114,6 +144,11 @@ def apart(state: RuleState, pods: Pods, nodes: Mapping[str, str]) -> bool:
     """Whether one pod, or the pods on one node, differ from all others. `nodes`: pod → node."""
     groups = (pods.canary, _by_node(pods.canary, nodes))
     return any(_apart(state, of, pods.intervals) is not None for of in groups)
+
+
+def relieved(pods: Pods) -> bool:
+    """Whether each pod of the canary gets no more requests than it is meant to bear, any more."""
+    return pods.load is not None and pods.load < LOAD_RATIO_RELIEVED
 
 
 def shared(state: RuleState, *, before: bool = False) -> bool:
@@ -132,6 +167,36 @@ def shared(state: RuleState, *, before: bool = False) -> bool:
         broken(n_c, x_c, theta_c) and broken(n_s, x_s, theta_s)
         for (n_c, x_c, n_s, x_s), (theta_c, theta_s) in zip(counts.tolist(), theta.tolist(), strict=True)
     )
+
+
+def _overloaded(pods: Pods, *, slow: bool, before: bool) -> str:
+    """How its pods have too many requests, in a sentence; "" if they have not. `before`: they had, at the last look."""
+    kept = before and (slow or pods.timeouts >= TIMEOUTS_SHARE * pods.told)
+    if pods.load is None:
+        return "each of its pods got too many requests; give it more pods" if kept else ""
+    signs = _pressed(pods) if slow else _given_up(pods)
+    least = LOAD_RATIO_RELIEVED if kept else LOAD_RATIO_PRESSED if signs else LOAD_RATIO
+    if pods.load < least or not (slow or signs or kept):
+        return ""
+    often = f"each of its pods gets {pods.load:.1f} times the requests that one of stable's would have"
+    return f"{', and '.join((often, *signs))}; give it more pods"
+
+
+def _pressed(pods: Pods) -> list[str]:
+    signs = []
+    if pods.queue is not None and pods.queue >= QUEUE_MIN:
+        signs.append(f"{pods.queue:.1f} wait in each")
+    if pods.saturation is not None and pods.saturation >= SATURATION_MIN:
+        signs.append(f"each is {pods.saturation:.0%} full")
+    return signs
+
+
+def _given_up(pods: Pods) -> list[str]:
+    bad = sum(counts.low for counts in pods.canary.values())
+    # Far more of them than failed requests are something that this rule does not count (answered 429, say).
+    if not 0 < TIMEOUTS_SHARE * bad <= pods.timeouts <= bad / TIMEOUTS_SHARE:
+        return []
+    return [f"{min(pods.timeouts, bad):.0f} of its {bad:.0f} failed requests were given up or shed for lack of room"]
 
 
 def _by_node(pods: Mapping[str, Counts], nodes: Mapping[str, str]) -> dict[str, Counts]:

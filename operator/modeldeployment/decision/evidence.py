@@ -52,6 +52,21 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Strain:
+    """How hard-pressed a pod was, as far as its dialect tells.
+
+    Attributes:
+        queue: requests that waited at the end of the interval; None: not known.
+        saturation: how full it was then, from 0 to 1; None: not known.
+        timeouts: requests that were given up or shed for lack of room in the interval; None: not known.
+    """
+
+    queue: float | None = None
+    saturation: float | None = None
+    timeouts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
     """What a budget counted in a window, over all revisions of the model.
 
@@ -74,6 +89,7 @@ class Interval:
         oldest_start: scrape time of the oldest sample that the differences start from: requests since then are in.
         trial: pod → counts of the revision on trial.
         control: pod → counts of the stable revision; empty where there is none to compare with.
+        strain: pod of the revision on trial → how hard-pressed it was; without those of which nothing is known.
     """
 
     start: datetime
@@ -81,6 +97,7 @@ class Interval:
     oldest_start: datetime
     trial: Mapping[str, Delta]
     control: Mapping[str, Delta]
+    strain: Mapping[str, Strain] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from modeldeployment.api.quantities import seconds
 from modeldeployment.api.status import QUERY_MAX, Cause, RevisionStatus, RolloutStatus
 from modeldeployment.decision import arms, sequential, threshold
-from modeldeployment.decision.cause import Pods, apart
+from modeldeployment.decision.cause import Pods, apart, relieved
 from modeldeployment.decision.counting import count_arm, edges_of
 from modeldeployment.decision.evidence import Interval
 from modeldeployment.decision.memory import Memory, State, begin, compare, recall
@@ -85,7 +85,7 @@ def feed(view: View, memory: Memory) -> Work[tuple[RolloutStatus | None, Memory]
     for interval in intervals:
         memory = yield from _interval(view, rollout, rules, memory, interval)
         rollout = rollout.model_copy(update={"evidence_time": interval.end})
-    memory = _without_gone(view, rollout, memory)
+    memory = _put_right(view, rollout, memory)
     states = {
         rule.name: state.look(_value(view, rollout, rule), view.evidence.time)
         if isinstance(state, QueryState)
@@ -121,19 +121,21 @@ def _interval(
     return Memory(memory.key, states, pods, notes)
 
 
-def _without_gone(view: View, rollout: RolloutStatus, memory: Memory) -> Memory:
-    """Where a pod or a node was to blame and its pods are gone, the rule's tests start anew: the rest is good."""
+def _put_right(view: View, rollout: RolloutStatus, memory: Memory) -> Memory:
+    """Where what was to blame is put right, the rule's tests start anew: what they saw says nothing about what is left.
+
+    That is where the pods of a pod's or a node's fault are gone and the rest is good, or too few pods are enough now.
+    """
     nodes, states, pods = view.workload(rollout.revision).nodes, dict(memory.states), dict(memory.pods)
     for rule in rollout.rules:
         state, of = states.get(rule.name), pods.get(rule.name)
-        if (
-            rule.cause not in (Cause.POD, Cause.NODE)
-            or not isinstance(state, sequential.RuleState)
-            or not (of and nodes)
-        ):
+        if not isinstance(state, sequential.RuleState) or of is None:
             continue
-        pods[rule.name] = there = replace(of, canary={pod: n for pod, n in of.canary.items() if pod in nodes})
-        if len(there.canary) < len(of.canary) and not apart(state, there, nodes):
+        right = rule.cause is Cause.CAPACITY and relieved(of)
+        if rule.cause in (Cause.POD, Cause.NODE) and nodes:
+            pods[rule.name] = there = replace(of, canary={pod: n for pod, n in of.canary.items() if pod in nodes})
+            right = len(there.canary) < len(of.canary) and not apart(state, there, nodes)
+        if right:
             states[rule.name] = sequential.RuleState.begin(state.bound, state.plan, state.row["dispersion"])
             pods[rule.name] = Pods()
     return replace(memory, states=states, pods=pods)
@@ -168,6 +170,7 @@ def _count(view: View, rollout: RolloutStatus, rule: Rule, interval: Interval) -
         stable=count_arm(rule, interval.control, edges),
         length=max(1, round(width / seconds(view.spec.rollout.analysis.interval))),
         weight_moved=_moved(rollout, interval),
+        strain=interval.strain,
     ), note
 
 

@@ -53,10 +53,11 @@ class Asking:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def wait(self, seconds: float | None = None) -> None:
-        """Until all have ended, or so long."""
-        if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=seconds)
+    async def wait(self, texts: Iterable[str] | None = None, seconds: float | None = None) -> None:
+        """Until all of these queries have ended (None: all there are), or so long."""
+        tasks = [*self._tasks.values()] if texts is None else [self._tasks[text] for text in {*texts}]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
         for task in self._tasks.values():
             if task.done():
                 task.result()  # a defect is told where it is waited for
@@ -75,15 +76,16 @@ class Asking:
         return {text: str(error) for text in sorted(texts) if (error := self.failure([text])) is not None}
 
     def answer(self, text: str) -> Answer | None:
-        """The answer; None if there is none, or not yet."""
+        """The answer; None if there is none, or not yet, or nobody waited for it any longer."""
         task = self._tasks[text]
-        result = task.result() if task.done() else None
+        result = task.result() if task.done() and not task.cancelled() else None
         return result if isinstance(result, Answer) else None
 
     def group(self, group: Group) -> tuple[Answer, dict[Indicator, Answer]] | None:
-        """Scrapes and counters of a group, without what failed; None when scrapes or requests did."""
+        """Scrapes, and counters and signals of a group, without what failed; None when scrapes or requests did."""
         scrapes = self.answer(group.scrapes)
-        counters = {i: a for i, text in group.counters.items() if (a := self.answer(text)) is not None}
+        asked = group.counters | group.signals
+        counters = {i: a for i, text in asked.items() if (a := self.answer(text)) is not None}
         if scrapes is None or Indicator.REQUESTS not in counters:
             return None
         return scrapes, counters
@@ -147,7 +149,7 @@ def _before(plan: Plan) -> dict[str, list[str]]:
     """Counters → the queries of scrapes that must have ended before."""
     before: dict[str, list[str]] = {}
     for group in plan.groups:
-        for text in group.counters.values():
+        for text in (*group.counters.values(), *group.signals.values()):
             known = before.setdefault(text, [])
             if group.scrapes not in known:
                 known.append(group.scrapes)

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from modeldeployment.api.serving import MetricsSource
 from modeldeployment.decision import budget
 from modeldeployment.decision.counting import count, edges_of
-from modeldeployment.decision.evidence import Delta, Interval, Tally
+from modeldeployment.decision.evidence import Delta, Interval, Strain, Tally
 from modeldeployment.decision.rules import RuleKind, Sli
 from modeldeployment.metrics.counters import STUCK_AFTER, Counters, Taken
 from modeldeployment.metrics.dialects import selectors_of
+from modeldeployment.metrics.identity import pod_of
 from modeldeployment.metrics.ladder import Ladder
 from modeldeployment.metrics.planning import Indicator
 from modeldeployment.metrics.restarts import starts_of
@@ -139,6 +140,7 @@ class ModelState:
             oldest_start=utc(min(starts)),
             trial=_deltas(trial, snapshot.indicators),
             control=_deltas(control, snapshot.indicators),
+            strain=_strain(model.trial, trial, snapshot),
         )
         self._closed = snapshot.instant
         return interval
@@ -173,3 +175,21 @@ def utc(moment: float) -> datetime:
 
 def _deltas(taken: Taken, indicators: frozenset[Indicator]) -> Mapping[str, Delta]:
     return {pod: delta(gains, taken.edges[pod], indicators) for pod, gains in taken.pods.items()}
+
+
+def _strain(revision: str, taken: Taken, snapshot: Snapshot) -> dict[str, Strain]:
+    """How hard-pressed the pods are that counted. Of two jobs that scrape one pod the larger gauge counts."""
+    shown: dict[tuple[str, Indicator], float] = {}
+    for (of, endpoint), gauges in snapshot.gauges.items():
+        for indicator, value in gauges.items() if of == revision else ():
+            key = pod_of(endpoint), indicator
+            shown[key] = max(value, shown.get(key, value))
+    strain = {
+        pod: Strain(
+            queue=shown.get((pod, Indicator.QUEUE)),
+            saturation=shown.get((pod, Indicator.SATURATION)),
+            timeouts=gains.get(Indicator.TIMEOUTS, 0) if Indicator.TIMEOUTS in snapshot.indicators else None,
+        )
+        for pod, gains in taken.pods.items()
+    }
+    return {pod: one for pod, one in strain.items() if one != Strain()}

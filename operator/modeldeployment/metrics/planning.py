@@ -1,9 +1,9 @@
 """Which queries to send for a cohort of models: their number depends on the dialects in use, never on the models.
 
 For each dialect at most three (requests, errors, buckets), one that tells when what was scraped, and one for each
-distinct text of a PromQL objective; an answer that would be too large is asked for in parts (sharding.py). Sums over
-label children, of the counters themselves: no increase(), no rate(), which extrapolate and lose a series' first
-increments.
+distinct text of a PromQL objective; where some model of it has a trial, at most three more signals of those on trial
+(queue, saturation, timeouts). An answer that would be too large is asked for in parts (sharding.py). Sums over label
+children, of the counters themselves: no increase(), no rate(), which extrapolate and lose a series' first increments.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 from modeldeployment.api.serving import MetricsSource, SeriesIdentity
 from modeldeployment.decision.rules import RuleKind
-from modeldeployment.metrics.dialects import selectors_of
+from modeldeployment.metrics.dialects import dialect_of, selectors_of
 from modeldeployment.metrics.identity import ENDPOINT_LABELS, LABELS
 from modeldeployment.metrics.sharding import parts
 from modeldeployment.metrics.watched import Watched
@@ -35,11 +35,17 @@ _META = re.compile(r"[.+*?()|\[\]{}^$\\]")
 
 
 class Indicator(StrEnum):
-    """What is counted."""
+    """What is counted, or shown by a gauge."""
 
     REQUESTS = "requests"
     ERRORS = "errors"
     LATENCY = "latency"
+    TIMEOUTS = "timeouts"
+    QUEUE = "queue"
+    SATURATION = "saturation"
+
+
+GAUGES: Final = frozenset({Indicator.QUEUE, Indicator.SATURATION})
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,8 @@ class Group:
         source: the counters.
         models: who is asked for.
         scrapes: endpoint → when it was scraped last (unix seconds), 0 while its last scrape failed.
-        counters: one query for each indicator.
+        counters: one query for each indicator that rules count.
+        signals: one for each that tells a fault of capacity; nothing depends on their being answered.
         parts: text → how it is asked for in parts.
     """
 
@@ -58,6 +65,7 @@ class Group:
     models: tuple[Watched, ...]
     scrapes: str
     counters: dict[Indicator, str]
+    signals: dict[Indicator, str]
     parts: Mapping[str, Parts]
 
     def needs(self, model: Watched) -> frozenset[Indicator]:
@@ -85,7 +93,7 @@ class Plan:
         """Text → purpose, each text once."""
         texts = dict.fromkeys(self.promql, "promql")
         for group in self.groups:
-            texts |= {text: indicator.value for indicator, text in group.counters.items()}
+            texts |= {text: indicator.value for indicator, text in (group.counters | group.signals).items()}
             texts[group.scrapes] = "scrapes"
         return texts
 
@@ -109,6 +117,7 @@ def plan(models: Sequence[Watched]) -> Plan:
 
 def _group(source: MetricsSource, models: tuple[Watched, ...], own_pods: Sequence[str]) -> Group:
     matchers, own_pods = matchers_of(source.identity, models), own_pods or ('pod!=""',)
+    on_trial = matchers_of(source.identity, [replace(m, revisions=(m.trial,)) for m in models if m.wants_signals])
     labels = LABELS[source.identity]
     split: dict[str, Parts] = {}
 
@@ -120,13 +129,35 @@ def _group(source: MetricsSource, models: tuple[Watched, ...], own_pods: Sequenc
     def counter(selector: str, *more: str) -> str:
         return query(source.identity, lambda part: _sum((*labels, *more), narrow(selector, (*matchers, *part))))
 
+    def signal(indicator: Indicator, selector: str) -> str:
+        # How full an endpoint is, is no sum over its engines.
+        over = "avg" if indicator is Indicator.SATURATION else "sum"
+        return query(source.identity, lambda part: _over(over, labels, narrow(selector, (*on_trial, *part))))
+
     scrapes = query(SeriesIdentity.POD, lambda part: _scrapes(source, (*matchers, *part), (*own_pods, *part), part))
     counters = {Indicator.REQUESTS: counter(source.requests)}
     if source.errors is not None and any(m.needs_errors for m in models):
         counters[Indicator.ERRORS] = counter(source.errors)
     if source.latency is not None and any(m.needs_latency for m in models):
         counters[Indicator.LATENCY] = counter(source.latency.buckets, "le")
-    return Group(source, models, scrapes, counters, split)
+    signals = {indicator: signal(indicator, selector) for indicator, selector in _signals(models).items()}
+    return Group(source, models, scrapes, counters, signals, split)
+
+
+def _signals(models: Iterable[Watched]) -> dict[Indicator, str]:
+    """The selectors of what tells a fault of capacity, of those kinds that a rule of a trial has a use for."""
+    found: dict[Indicator, str] = {}
+    for model in models:
+        told = dialect_of(model.metrics).signals
+        uses = (
+            (Indicator.TIMEOUTS, told.timeouts, model.needs_errors),
+            (Indicator.QUEUE, told.queue, model.needs_latency),
+            (Indicator.SATURATION, told.saturation, model.needs_latency),
+        )
+        for indicator, selector, used in uses:
+            if selector is not None and used and model.wants_signals:
+                found.setdefault(indicator, selector)
+    return found
 
 
 def _scrapes(source: MetricsSource, matchers: Sequence[str], own_pods: Sequence[str], part: Sequence[str]) -> str:
@@ -152,7 +183,11 @@ def _times(by: str, selector: str) -> str:
 
 
 def _sum(labels: Sequence[str], selector: str) -> str:
-    return f"sum by ({', '.join(labels)}) ({selector})"
+    return _over("sum", labels, selector)
+
+
+def _over(aggregation: str, labels: Sequence[str], selector: str) -> str:
+    return f"{aggregation} by ({', '.join(labels)}) ({selector})"
 
 
 def sources(model: Watched) -> dict[str, str]:

@@ -12,7 +12,7 @@ from modeldeployment.metrics.answer import Answer, Labels, Samples, Series
 from modeldeployment.metrics.dialects import edge_ms
 from modeldeployment.metrics.errors import PrometheusError, ServerFault
 from modeldeployment.metrics.identity import LABELS, Endpoint, Owner, Owners, endpoint_of, pod_of
-from modeldeployment.metrics.planning import REPLICA_LABELS, Group, Indicator
+from modeldeployment.metrics.planning import GAUGES, REPLICA_LABELS, Group, Indicator
 from modeldeployment.metrics.snapshot import Slot, Snapshot
 from modeldeployment.metrics.watched import ModelKey
 
@@ -39,7 +39,7 @@ async def snapshots(
     reader = _Reader(group, owners, frozenset(counters))
     await reader.scrapes(scrapes)
     for indicator, answer in counters.items():
-        await reader.counters(indicator, answer)
+        await (reader.gauges if indicator in GAUGES else reader.counters)(indicator, answer)
     return {model.key: [reader.snapshot(model.key, moment(at)) for at in instants] for model in group.models}
 
 
@@ -132,6 +132,17 @@ class _Reader:
         self._twice[endpoint] = f"{pod_of(endpoint)} with {both}"
         return self._twice[endpoint]
 
+    async def gauges(self, indicator: Indicator, answer: Answer) -> None:
+        """What each endpoint shows."""
+        async for labels, samples in _in_turn(answer):
+            whose = self._whose(labels)
+            if whose is None:
+                continue
+            (key, revision), endpoint = whose
+            for at, text in samples:
+                if math.isfinite(value := float(text)):
+                    self.snapshot(key, moment(at)).gauges.setdefault((revision, endpoint), {})[indicator] = value
+
     async def counters(self, indicator: Indicator, answer: Answer) -> None:
         """What each endpoint had counted."""
         names = LABELS[self._identity]
@@ -154,13 +165,15 @@ class _Reader:
             for at, text in samples:
                 value = float(text)
                 snapshot = self.snapshot(key, moment(at))
+                readings = snapshot.readings.get((revision, endpoint))
+                if indicator is Indicator.TIMEOUTS and Indicator.REQUESTS not in (readings or ()):
+                    continue  # an endpoint that counts nothing else must not hold its model's intervals up
                 snapshot.twice = snapshot.twice or self._twice.get(endpoint, "")
                 if self._identity is SeriesIdentity.WORKLOAD and endpoint in (seen := self._seen.get(moment(at), {})):
                     snapshot.scrapes[endpoint] = seen[endpoint]
                 if not math.isfinite(value):
                     snapshot.dropped.setdefault((revision, endpoint), set()).add(slot)
                     continue
-                readings = snapshot.readings.get((revision, endpoint))
                 if readings is None:
                     readings = snapshot.readings[revision, endpoint] = {}
                 # One edge may be spelled in two ways (800, 800.0) for minutes after an upgrade of Prometheus: the one

@@ -79,7 +79,8 @@ async def replay(
     for model in models:
         by_grid.setdefault(grids[model.key], []).append(model)
     for grid, members in by_grid.items():
-        found = await _read(plan([replace(m, queries=frozenset()) for m in members]), grid, source)
+        # Signals of back then are unknown: what they told was found, or it was not.
+        found = await _read(plan([replace(m, queries=frozenset(), wants_signals=False) for m in members]), grid, source)
         for model in members:
             past, state = found[model.key], states[model.key]
             if isinstance(past, PrometheusError):
@@ -120,7 +121,14 @@ async def _past_of_control(
         start = model.trial_start.timestamp() if model.trial_start else instant
         end = math.floor(min(start, instant) / step) * step
         count = min(HISTORY_INSTANTS_MAX, round(length / step))
-        alone = replace(model, revisions=(model.control,), trial=model.control, control="", queries=frozenset())
+        alone = replace(
+            model,
+            revisions=(model.control,),
+            trial=model.control,
+            control="",
+            queries=frozenset(),
+            wants_signals=False,
+        )
         grids.setdefault(Grid(end - count * step, end, step), []).append(alone)
     for grid, members in grids.items():
         found = await _read(plan(members), grid, source)
@@ -190,7 +198,7 @@ async def _fill_windows(
             count = math.ceil((length - (near.end - near.start)) / step)
             if length > ENTRIES_MAX * model.interval and count > 0:
                 grid = Grid(near.start - count * step, near.start, step)
-                alone = replace(model, queries=frozenset(), windows=frozenset({length}))
+                alone = replace(model, queries=frozenset(), windows=frozenset({length}), wants_signals=False)
                 wanted.setdefault(grid, []).append(alone)
     for grid, members in wanted.items():
         found = await _read(plan(members), grid, source)

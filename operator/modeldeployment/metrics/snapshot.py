@@ -8,7 +8,7 @@ from modeldeployment.metrics.identity import Endpoint
 from modeldeployment.metrics.planning import Indicator
 
 Slot = Indicator | float
-"""One counter of an endpoint: its requests, its errors, or the bucket with this edge in ms (cumulative)."""
+"""One counter of an endpoint: requests, errors, timeouts, or the bucket with this edge in ms (cumulative)."""
 
 Gains = dict[Slot, int]
 """What was counted."""
@@ -25,6 +25,7 @@ class Snapshot:
             and is not in here (pushed, or of another store) counts as scraped at the instant.
         readings: (revision, endpoint) → counters. An endpoint of a pod that was scraped and counted nothing yet is
             here with no counters.
+        gauges: (revision, endpoint) → what its gauges show.
         dropped: (revision, endpoint) → counters whose sample was no number.
         twice: which endpoint is there twice, and by which labels; "" if none. Its counters would count double.
     """
@@ -33,5 +34,6 @@ class Snapshot:
     indicators: frozenset[Indicator]
     scrapes: dict[Endpoint, float] = field(default_factory=dict)
     readings: dict[tuple[str, Endpoint], dict[Slot, float]] = field(default_factory=dict)
+    gauges: dict[tuple[str, Endpoint], dict[Indicator, float]] = field(default_factory=dict)
     dropped: dict[tuple[str, Endpoint], set[Slot]] = field(default_factory=dict)
     twice: str = ""

@@ -69,7 +69,7 @@ class EvidenceStore:
 
         patience = min(PATIENCE_MAX, PATIENCE_SHARE * min((m.interval for m in models), default=0.0))
         async with Asking(asked, ask, self._shards, TIMEOUTS * prometheus.connection.timeout) as asking:
-            await asking.wait(patience)
+            await asking.wait(seconds=patience)
             soon = {
                 m.key
                 for group in asked.groups
@@ -79,7 +79,10 @@ class EvidenceStore:
             if 0 < len(soon) < len(models):
                 yield await self._told([m for m in models if m.key in soon], asked, asking, now, prometheus)
                 models = [m for m in models if m.key not in soon]
-            await asking.wait()
+            # Nobody waits any longer for signals: without them they are unknown.
+            names = {model.key for model in models}
+            needed = [(*g.texts(m), *m.queries) for g in asked.groups for m in g.models if m.key in names]
+            await asking.wait(text for texts in needed for text in texts)
         yield await self._told(models, asked, asking, now, prometheus)
 
     async def _told(

@@ -48,6 +48,7 @@ def watched(
         control=control,
         trial_start=_began(rollout) if rollout and on_trial else None,
         evidence_time=rollout.evidence_time if rollout and on_trial else None,
+        wants_signals=bool(control) and sequential,
         wants_history=bool(status.canary and control) and sequential and not remembered,
         interval=interval,
         windows=frozenset(rule.window for rule in wanted),

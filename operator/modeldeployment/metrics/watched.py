@@ -34,6 +34,7 @@ class Watched:
         trial_start: when the trial began. Another one is another trial: intervals start anew.
         evidence_time: the states in status hold everything up to here. Read only when the store does not know the
             model, or another leader went on from here meanwhile.
+        wants_signals: ask for what tells a fault of capacity of the revision on trial (queue, saturation, timeouts).
         wants_history: hand out what the control did before the trial, once for each trial.
         interval: seconds between two looks.
         windows: window lengths (s) over which the serving revision is summed.
@@ -56,6 +57,7 @@ class Watched:
     control: str = ""
     trial_start: datetime | None = None
     evidence_time: datetime | None = None
+    wants_signals: bool = False
     wants_history: bool = False
     interval: float = 10.0
     windows: frozenset[float] = frozenset()

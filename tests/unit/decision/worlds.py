@@ -37,6 +37,7 @@ from modeldeployment.decision.evidence import (
     Revision,
     Route,
     RouteState,
+    Strain,
     Tally,
     Workload,
 )
@@ -69,6 +70,7 @@ class Behaviour:
         dead: all of its pods are gone just now.
         pods: what its requests are counted by, evenly; all bad ones by the first, if there are several.
         nodes: where those pods are; by default each on its own.
+        queue: requests that wait in each of these; None: its dialect does not tell.
     """
 
     errors: float = 0.0
@@ -79,6 +81,7 @@ class Behaviour:
     dead: bool = False
     pods: tuple[str, ...] = ("pod",)
     nodes: tuple[str, ...] = ()
+    queue: float | None = None
 
 
 @dataclass
@@ -431,7 +434,9 @@ class World:
         control = counted.get(status.stable.revision, {}) if status.canary and status.stable else {}
         if status.rollout and status.rollout.compare_time and status.previous:
             control = counted.get(status.previous.revision, {})
-        return Interval(start, end, start, trial, control)
+        queue = self._behaviour(status.rollout.revision).queue if status.rollout else None
+        strain = {} if queue is None else dict.fromkeys(trial, Strain(queue))
+        return Interval(start, end, start, trial, control, strain)
 
     def _evidence_at(self, now: datetime) -> Evidence:
         status = self.status

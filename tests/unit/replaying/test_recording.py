@@ -48,6 +48,19 @@ def test_a_replay_reaches_the_same_decisions_byte_for_byte() -> None:
     assert done.records == [record.to_json() for record in world.records]
 
 
+def test_signals_are_in_a_recording() -> None:
+    """A version that is held since requests wait in it; also in a file that begins when that is known already."""
+    crowded = {"1": Behaviour(pods=tuple("abcde")), "2": Behaviour(slow=0.3, queue=4.0)}
+    world = RecordedWorld({"spec.rollout.canary": {"steps": [{"traffic": "25%"}]}}, versions=crowded)
+    world.serving().ask("2")
+    world.until("CapacityFault")
+    world.new_file()
+    world.run(60)
+    for of in (0, 1):
+        as_recorded(world, rerun(world.files[of]), of)
+    assert '"queue":4.0' in world.files[0][-1]
+
+
 def test_a_file_that_begins_in_mid_trial_is_complete_in_itself() -> None:
     """The tests are in it, with what a restart would lose."""
     world = RecordedWorld(STEPS)
