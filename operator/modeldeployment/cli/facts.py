@@ -349,10 +349,12 @@ def _deadlines(spec: ModelDeploymentSpec, status: ModelDeploymentStatus, now: da
     for clock, time in sorted(deadlines(spec, status), key=lambda deadline: deadline.time):
         left = round((time - now).total_seconds())
         if left > 0:
-            yield DeadlineFacts(clock=clock, time=time, left_seconds=left, means=_runs_out(clock, status))
+            yield DeadlineFacts(clock=clock, time=time, left_seconds=left, means=_runs_out(clock, spec, status))
 
 
-def _runs_out(clock: Clock, status: ModelDeploymentStatus) -> str:
+def _runs_out(clock: Clock, spec: ModelDeploymentSpec, status: ModelDeploymentStatus) -> str:
     if clock is Clock.PODS and status.stable is None:
         return words.FIRST_PODS
-    return words.WATCHED_PODS if clock is Clock.PODS and status.previous else words.CLOCKS[clock]
+    if clock is Clock.PODS and status.previous:
+        return words.WATCHED_PODS
+    return words.CLOCKS[clock].format(inconclusive=words.INCONCLUSIVE[spec.rollout.on_inconclusive])

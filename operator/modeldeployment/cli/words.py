@@ -10,6 +10,7 @@ import math
 from typing import Final
 
 from modeldeployment.api.modeldeployment import SuspendMode
+from modeldeployment.api.rollout import OnInconclusive
 from modeldeployment.api.status import Cause, Verdict
 from modeldeployment.decision.due import Clock
 
@@ -98,10 +99,16 @@ SUSPENDED: Final = {
 CLOCKS: Final = {
     Clock.PODS: "too few Ready pods: past this it is taken back (rollout.progressDeadline)",
     Clock.STEP: "the step lasts at least until then, however good the evidence",
-    Clock.ROLLOUT: "without a verdict by then, rollout.onInconclusive says what happens",
+    Clock.ROLLOUT: "without a verdict by then {inconclusive} (rollout.onInconclusive)",
     Clock.COMPARISON: "the comparison ends, and without a proof the traffic goes back",
     Clock.NEXT_COMPARISON: "before then no alarm starts another comparison",
     Clock.WATCH: "the watch ends, and the version before is archived",
+}
+
+INCONCLUSIVE: Final = {
+    OnInconclusive.HOLD: "it is held at its weight",
+    OnInconclusive.ROLLBACK: "it is taken back",
+    OnInconclusive.PROMOTE: "it is promoted, if it was measured",
 }
 
 FIRST_PODS: Final = "no Ready pod: past this it is said to be late (rollout.progressDeadline), and tried on"

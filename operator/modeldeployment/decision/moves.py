@@ -16,7 +16,7 @@ from modeldeployment.api.status import (
     RevisionStatus,
     RolloutStatus,
 )
-from modeldeployment.decision.view import FULL, View, draining, quarantined
+from modeldeployment.decision.view import FULL, View, draining, quarantined, roles
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +252,10 @@ def suspended(view: View) -> Move:
     suspend = view.spec.suspend
     assert suspend is not None
     why = f": {suspend.reason}" if suspend.reason else ""
-    message = f"suspended by a person ({suspend.mode}){why}; remove spec.suspend to go on (kubectl model resume)"
+    stable = view.status.stable
+    coming = stable is not None and view.target.name not in {r.revision for r in roles(view.status)}
+    waits = f"; {view.target.version} waits" if coming else ""
+    message = f"suspended by a person ({suspend.mode}){why}{waits}; remove spec.suspend to go on (kubectl model resume)"
     return Move(view.status, "Suspended", message, "Unknown")
 
 

@@ -143,5 +143,6 @@ def watch(view: View) -> Move | None:
     if rollout and rollout.reason == ALARM and (why := not_comparable(view)):
         return Move(status, "WaitingForPrevious", f"cannot be compared ({why}): {rollout.message}"[:1024])
     until = f" until {status.previous.until:%Y-%m-%d %H:%M:%SZ}" if status.previous.until else ""
-    message = f"{status.stable.version} serves and is watched{until}; {status.previous.version} is kept warm"
+    paused = f"; suspended by a person ({view.spec.suspend.mode}): nothing starts" if view.spec.suspend else ""
+    message = f"{status.stable.version} serves and is watched{until}; {status.previous.version} is kept warm{paused}"
     return Move(status, "Watching", message)

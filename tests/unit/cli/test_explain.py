@@ -62,7 +62,7 @@ def test_a_good_canary_that_waits() -> None:
         "if its rate were 2 times the allowed one, evidence this strong would come up in at most 1 of 12 rollouts; "
         "1 of 20 passes the step",
         "to pass needs about 33 more requests, 16s at this traffic",
-        "1h58m without a verdict by then, rollout.onInconclusive says what happens",
+        "1h58m without a verdict by then it is held at its weight (rollout.onInconclusive)",
         "kubectl model promote fraud -n ml",
         "kubectl model abort fraud -n ml",
         "kubectl model pause fraud -n ml",

@@ -1026,3 +1026,18 @@ def test_hours_of_rollout_take_less_than_a_second() -> None:
     began = time.process_time()
     watched({"spec.rollout.analysis.interval": "1m"}, tick=30).run(4 * 3600)
     assert time.process_time() - began < 3.0
+
+
+def test_a_pause_says_what_waits() -> None:
+    """The message names the version that the spec asks for meanwhile; in the watch it says that there is a pause."""
+    world = World().serving()
+    world.change({"spec.suspend": {"mode": "Advance"}})
+    world.ask("2")
+    world.run(30)
+    assert world.state == "Suspended" and "2 waits" in world.message
+    watched = World().serving()
+    watched.ask("2")
+    watched.until("Watching")
+    watched.change({"spec.suspend": {"mode": "Advance"}})
+    watched.run(30)
+    assert watched.state == "Watching" and "suspended by a person (Advance)" in watched.message
