@@ -25,6 +25,7 @@ from modeldeployment.api.serving import LatencyUnit, MetricsSource, SeriesIdenti
 from modeldeployment.decision.counting import edges_of
 from modeldeployment.decision.evidence import Delta
 from modeldeployment.decision.rules import RuleKind, Sli
+from modeldeployment.metrics import histograms
 from modeldeployment.metrics.answer import Labels
 from modeldeployment.metrics.client import PrometheusClient
 from modeldeployment.metrics.counters import Counters
@@ -174,11 +175,14 @@ async def _read(ask: Ask, kind: RuleKind, rings: Sequence[Wanted], prometheus: P
     owners = _Owners([wanted.model for wanted in rings])
     labels = LABELS[ask.source.identity]
     matchers = owners.matchers(ask.source.identity)
+    edges = {wanted.edge for wanted in rings}
     selectors: dict[Indicator, tuple[str, tuple[str, ...]]] = {Indicator.REQUESTS: (ask.source.requests, labels)}
     if kind is RuleKind.SLOW:
         assert ask.source.latency is not None  # it has edges
-        le = _le(ask.source, {wanted.edge for wanted in rings})
-        selectors = {Indicator.LATENCY: (narrow(ask.source.latency.buckets, (le,)), (*labels, "le"))}
+        selectors = {Indicator.LATENCY: (ask.source.latency.selector, labels)}
+        if ask.source.latency.buckets:
+            le = _le(ask.source, edges)
+            selectors = {Indicator.LATENCY: (narrow(ask.source.latency.buckets, (le,)), (*labels, "le"))}
     elif ask.source.errors is not None:
         selectors[Indicator.ERRORS] = (ask.source.errors, labels)
     seen: Seen = {}
@@ -203,6 +207,15 @@ async def _read(ask: Ask, kind: RuleKind, rings: Sequence[Wanted], prometheus: P
                 step, value = round((at - ask.start) / ask.grain), float(text)
                 if math.isfinite(value):
                     points[step] = max(value, points.get(step, value))
+        for series, samples in answer.histograms:
+            whose = owners.of(ask.source.identity, series)
+            if whose is None:
+                continue
+            counters = seen.setdefault(whose[0], {}).setdefault(whose[1], {})
+            for at, text in samples:
+                for edge, value in histograms.at(text, edges, ask.source).items():
+                    counters.setdefault(edge, {})[round((at - ask.start) / ask.grain)] = value
+                await asyncio.sleep(0)
     return seen
 
 
@@ -219,7 +232,10 @@ def _past(wanted: Wanted, ask: Ask, seen: Mapping[Endpoint, Mapping[Slot, Points
     for slots in seen.values():
         if slow and part not in slots:
             continue  # a revision with other buckets
-        for step, gain in _gains(slots.get(whole, {}), first, born is not None):
+        counted = slots.get(whole, {})
+        if slow:  # a native histogram may have counted at other edges at times
+            counted = {step: value for step, value in counted.items() if step in slots[part]}
+        for step, gain in _gains(counted, first, born is not None):
             requests[step] += gain
             bad[step] += gain if slow else 0
         for step, gain in _gains(slots.get(part, {}), first, born is not None):
