@@ -4,8 +4,8 @@
   it all its counters (restarts.py).
 - A counter that was absent in an earlier snapshot in which its endpoint had been scraped starts from zero. So does one
   of a pod that is younger than what is known. Any other starts from its first reading.
-- An edge that is new to a histogram which had requests (a native one shows others as its schema or a bound changes)
-  counts from its first reading, and is not used for a time that began before.
+- An edge that is new to a native histogram which had requests, as its schema or a bound changed, counts from its
+  first reading, and is not used for a time that began before.
 - One address is counted once, by the job that first brought counters of it. Endpoints that have none (a sidecar's, a
   prober's) hold nothing up and hide nothing, as long as others have some.
 - An endpoint that vanishes keeps what it had, and goes on from there if it comes back.
@@ -47,7 +47,7 @@ class Target:
         scrape: when it was scraped last.
         base: scrape that `pending` starts from.
         pending: counted since `base`.
-        edges: edges (ms) at which all of `pending` was counted; None: nothing was.
+        edges: edges (ms) of a native histogram at which all of `pending` was counted; None: those of `values`.
         process: what is known of its restarts.
         lost: its arm was given up: what it counts until it is read again is of times that nobody compares.
     """
@@ -128,17 +128,15 @@ class Counters:
             if anew:
                 gains = {slot: round(value) for slot, value in reading.items() if value}
             else:
-                gains = self._difference(revision, endpoint, target.values, reading, created or {})
-            if (edges := _edges(reading)) and not anew:
-                edges = _known(edges, target.values, reading)
-            if edges:
-                known[revision] = _common(known.get(revision), edges)
+                gains = self._difference(revision, endpoint, target.values, reading, created or {}, snapshot.native)
             # A counter that a scrape did not bring is gone, and begins anew when it is back. Without a scrape of its
             # own (pushed, or a proxy that forgot the cluster) or as NaN it is only silent.
             silent = snapshot.dropped.get((revision, endpoint), ()) if renewed else target.values.keys()
-            target.values = {**{s: v for s, v in target.values.items() if s in silent}, **reading}
-            if edges and not lost:
-                target.edges = _common(target.edges, edges)
+            before = target.values
+            target.values = {**{s: v for s, v in before.items() if s in silent}, **reading}
+            if snapshot.native and (edges := _known(_edges(reading), before, reading)):
+                known[revision] = _common(known.get(revision), edges)
+                target.edges = None if lost else _common(target.edges, edges)
             if gains:
                 if not lost:
                     _add(target.pending, gains)
@@ -207,8 +205,14 @@ class Counters:
         return any(slot in t.values for r in revisions for t in self.targets.get(r, {}).values())
 
     def edges(self, revision: str) -> Edges:
-        """The edges at which all was counted that `observe` returned last for the revision."""
-        return self._edges.get(revision, ())
+        """The edges of the revision's histogram; of a native one those at which `observe` counted all the last time."""
+        if revision in self._edges:
+            return self._edges[revision]
+        return next((e for t in self.targets.get(revision, {}).values() if (e := _edges(t.values))), ())
+
+    def natively(self, snapshot: Snapshot, revision: str) -> Edges | None:
+        """The same after this snapshot where its histograms are native; None for classic ones, whose edges stay."""
+        return self.edges(revision) if snapshot.native else None
 
     def has_buckets(self, revision: str) -> bool:
         """Whether some endpoint of the revision has a histogram."""
@@ -294,17 +298,19 @@ class Counters:
         last: Mapping[Slot, float],
         reading: Mapping[Slot, float],
         created: Mapping[str, float],
+        native: bool,
     ) -> Gains:
         fell = {_indicator(slot) for slot, value in reading.items() if value < last.get(slot, 0.0)}
         gains: Gains = {}
+        strange = native and _is_old(last, reading)
         for slot, value in reading.items():
             before = last.get(slot)
             if _indicator(slot) in fell:
                 gain = value
             elif before is not None:
                 gain = value - before
-            elif isinstance(slot, float) and last.get(math.inf):
-                gain = 0.0  # of its histogram's requests so far nobody knows how many it counted
+            elif strange and isinstance(slot, float):
+                gain = 0.0
             else:
                 gain = value if self._from_zero(slot, revision, endpoint, created) else 0.0
             if gain:
@@ -345,10 +351,20 @@ def _edges(values: Mapping[Slot, float]) -> Edges:
 
 def _known(edges: Edges, before: Mapping[Slot, float], reading: Mapping[Slot, float]) -> Edges:
     """Those edges of a reading at which the difference to the reading before is known."""
-    had = before.get(math.inf)
-    if not had or any(reading[edge] < before.get(edge, 0.0) for edge in edges):
+    if not before.get(math.inf) or any(reading[edge] < before.get(edge, 0.0) for edge in edges):
         return edges  # it counts from zero, or not yet
     return edges if all(edge in before for edge in edges) else tuple([edge for edge in edges if edge in before])
+
+
+def _is_old(last: Mapping[Slot, float], reading: Mapping[Slot, float]) -> bool:
+    """Whether a native histogram had requests before, so that an edge that is new may have counted any of them.
+
+    One that is new as a whole had them if it shows more than came meanwhile: Prometheus scrapes it since now.
+    """
+    if math.inf in last or Indicator.REQUESTS not in last:
+        return last.get(math.inf, 0.0) > 0
+    came = reading.get(Indicator.REQUESTS, math.inf) - last[Indicator.REQUESTS]
+    return reading.get(math.inf, 0.0) > came
 
 
 def _common(some: Edges | None, others: Edges) -> Edges:

@@ -57,13 +57,16 @@ class ModelState:
         created = {pod: moment.timestamp() for pod, moment in model.pods.items()}
         gained = self.counters.observe(snapshot, created, starts_of(model))
         for revision, gains in gained.items():
-            self.count(model, revision, snapshot.instant, gains, self.counters.edges(revision))
+            self.count(model, revision, snapshot.instant, gains, self.counters.natively(snapshot, revision))
         self._spend(model, snapshot, gained)
         self.instant = snapshot.instant
         return self._close(model, snapshot)
 
-    def count(self, model: Watched, revision: str, instant: float, gains: Gains, edges: Edges) -> None:
-        """Adds to the windows of a revision, and to what is known of its traffic. edges: those that counted it all."""
+    def count(self, model: Watched, revision: str, instant: float, gains: Gains, edges: Edges | None = None) -> None:
+        """Adds to the windows of a revision, and to what is known of its traffic.
+
+        edges: at which a native histogram counted all of it.
+        """
         if gains.get(Indicator.REQUESTS) or gains.get(Indicator.ERRORS):
             self.last_traffic[revision] = max(instant, self.last_traffic.get(revision, 0.0))
         for length in model.windows:

@@ -237,7 +237,9 @@ class _Reader:
         if snapshot is None:
             gateways = self._identity.of_gateway
             scrapes = self._seen.setdefault(at, {}) if gateways else {}
-            snapshot = instants[at] = Snapshot(at, self._indicators, scrapes)
+            latency = self._group.source.latency
+            native = latency is not None and latency.histogram is not None
+            snapshot = instants[at] = Snapshot(at, self._indicators, scrapes, native=native)
         return snapshot
 
 

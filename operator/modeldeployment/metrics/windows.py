@@ -23,9 +23,12 @@ class Window:
         self._sum: Gains = {}
         self._known: deque[tuple[float, Edges]] = deque()
 
-    def add(self, instant: float, gains: Gains, edges: Edges = ()) -> None:
-        """Counts that ended at an instant (unix seconds), which never goes back. edges: those that counted them all."""
-        if gains.get(math.inf):
+    def add(self, instant: float, gains: Gains, edges: Edges | None = None) -> None:
+        """Counts that ended at an instant (unix seconds), which never goes back.
+
+        edges: at which a native histogram counted all of them.
+        """
+        if edges is not None and gains.get(math.inf):
             last, of = self._known[-1] if self._known else (-math.inf, edges)
             if self._known and (of == edges or instant - last < self._grain):
                 self._known.pop()
