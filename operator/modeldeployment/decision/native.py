@@ -82,11 +82,11 @@ class NativeHistogram:
     def schema(self) -> int | None:
         """n of f = 2^(2^−n), from the boundaries of its buckets; None where they tell none: custom bounds, no bucket.
 
-        Custom bounds that are all powers of one f look like a schema, and are edges of it: until their first bucket
-        has a request, which no schema has.
+        Custom bounds that are all powers of one f look like a schema, and are edges of it: until their first or last
+        bucket has a request, which no schema has (short of one that took forever).
         """
-        if self.buckets and self.buckets[0].lower == -math.inf < self.buckets[0].upper:
-            return None  # the first of custom bounds
+        if self.buckets and (self.buckets[0].lower == -math.inf or self.buckets[-1].upper == math.inf):
+            return None  # the first or the last of custom bounds
         usual = [b for b in self.buckets if b.rule == 0 and b.lower > 0 and math.isfinite(b.upper)]
         if len(usual) > 1 and _schema(usual[0].lower, usual[0].upper) is None:
             usual = usual[1:]  # the zero bucket may reach into the lowest one
