@@ -48,9 +48,9 @@ A dialect says which counters of Prometheus tell how a model does. `spec.serving
 Where a runtime exposes a native histogram in place of a classic one, name that, without an ending:
 `latency: {histogram: acme_prediction_seconds, unit: Seconds}`. Prometheus must be told to scrape those
 (`scrape_native_histograms: true`). A bound is judged at the two bucket edges around it, which a native histogram of
-schema 3 has 9% apart, one of schema 0 a factor 2; powers of two (a bound of 500ms or 1s of one in seconds) are edges of
-all of them. With custom bounds (`convert_classic_histograms_to_nhcb`) an edge is known only once its bucket had a
-request, so take one of the bounds. `requests` stays a counter: a native histogram has no series that ends in _count.
+schema 3 has 9% apart, one of schema 0 a factor 2; powers of two of its unit (500ms or 1s of one in seconds) are edges
+of both. With custom bounds (`convert_classic_histograms_to_nhcb`) an edge is known only once its bucket had a request,
+so take one of these bounds. `requests` stays a counter: a native histogram has no series that ends in _count.
 
 An objective that a dialect cannot answer is refused when it is applied; for Auto and names of your own,
 EvidenceAvailable says so. Whatever the dialect, a version under comparison is measured as the version that serves is.

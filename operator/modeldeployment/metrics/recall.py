@@ -232,13 +232,14 @@ def _past(wanted: Wanted, ask: Ask, seen: Mapping[Endpoint, Mapping[Slot, Points
     for slots in seen.values():
         if slow and part not in slots:
             continue  # a revision with other buckets
-        counted = slots.get(whole, {})
-        if slow:  # a native histogram may have counted at other edges at times
-            counted = {step: value for step, value in counted.items() if step in slots[part]}
-        for step, gain in _gains(counted, first, born is not None):
+        every, some = slots.get(whole, {}), slots.get(part, {})
+        if slow and every.keys() != some.keys():  # a native histogram counted at other edges then
+            unknown = dict.fromkeys(every.keys() ^ some.keys(), math.nan)
+            every, some = every | unknown, some | unknown
+        for step, gain in _gains(every, first, born is not None):
             requests[step] += gain
             bad[step] += gain if slow else 0
-        for step, gain in _gains(slots.get(part, {}), first, born is not None):
+        for step, gain in _gains(some, first, born is not None):
             bad[step] += -gain if slow else gain
     middle = ask.start - ask.grain / 2
     spent = [(middle + k * ask.grain, n, max(0, bad[k])) for k, n in enumerate(requests) if n or bad[k]]
@@ -246,13 +247,18 @@ def _past(wanted: Wanted, ask: Ask, seen: Mapping[Endpoint, Mapping[Slot, Points
 
 
 def _gains(points: Points, first: int, from_zero: bool) -> Iterator[tuple[int, int]]:
-    """By how much a counter rose at each step. One that falls was reset; one that is new began at zero."""
+    """By how much a counter rose at each step. One that falls was reset; one that is new began at zero.
+
+    Beside NaN it is not known.
+    """
     last: float | None = None if from_zero else points.get(first)
     for step in sorted(points):
         if step < first or (step == first and not from_zero):
             continue
         value = points[step]
-        yield step, round(value if last is None or value < last else value - last)
+        gain = value if last is None or value < last else value - last
+        if not math.isnan(gain):
+            yield step, round(gain)
         last = value
 
 
