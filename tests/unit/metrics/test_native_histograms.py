@@ -272,14 +272,14 @@ async def test_histograms_that_are_scraped_since_now_count_no_past() -> None:
 async def test_pods_of_several_schemas_are_told_by_what_all_know() -> None:
     """Windows and budgets add the pods up, and over time: only at edges that counted all of it."""
     server = SimulatedPrometheus()
-    clients = {name: Client(schema) for name, schema in (("aaaaa", 6), ("ccccc", 3))}
+    clients = {name: Client(schema) for name, schema in (("aaaaa", 3), ("ccccc", 6))}
     pods = {name: server.pod(f"{STABLE}-7d9c5b8f6d-{name}") for name in clients}
     for k in range(-40, 13):
         for name, client in clients.items():
             client.observe(*[0.1] * 8, 0.29, 4.0)
-            client.schema = {"aaaaa": 6, "ccccc": 3 if k < 4 else 0}[name]
+            client.schema = {"aaaaa": 3 if k < 4 else 0, "ccccc": 6}[name]
             client.scraped(pods[name], 10 * k - 1)
-    server.endpoints[1].gone = T0 + 60
+    server.endpoints[0].gone = T0 + 60
     model = replace(MODEL, trial="", control="", windows=frozenset({30.0}), revisions=(STABLE,), pods={})
     store = EvidenceStore()
     found = await look(server, range(0, 130, 10), model, store)
