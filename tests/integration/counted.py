@@ -21,6 +21,7 @@ from modeldeployment.decision.evidence import Delta
 SCRAPE = 0.3
 """Seconds between scrapes."""
 EDGES = (100.0, 800.0)
+TEXT = "text/plain; version=0.0.4"
 
 
 @dataclass
@@ -46,13 +47,13 @@ class Pod:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 with pod._lock:
-                    body, refuses = pod.exposition(), pod.refuses
+                    (content_type, body), refuses = pod.exposition(), pod.refuses
                     if not refuses:
                         pod.scraped, pod.scrapes = dict(pod.counts), pod.scrapes + 1
                 self.send_response(503 if refuses else 200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Type", content_type)
                 self.end_headers()
-                self.wfile.write(b"" if refuses else body.encode())
+                self.wfile.write(b"" if refuses else body)
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -87,9 +88,9 @@ class Pod:
             self.lives.append(self.scraped)
             self.counts, self.scraped = {}, {}
 
-    def exposition(self) -> str:
-        """The metrics as Prometheus reads them."""
-        return "".join(f"{name} {value}\n" for name, value in self.counts.items())
+    def exposition(self) -> tuple[str, bytes]:
+        """The metrics as Prometheus reads them: content type and body."""
+        return TEXT, "".join(f"{name} {value}\n" for name, value in self.counts.items()).encode()
 
     def truth(self) -> Delta:
         """What it answered in all its lives, up to the last scrape of each."""
@@ -115,7 +116,8 @@ class Pod:
 class Prometheus:
     """A Prometheus of its own with static targets, so that tests can run side by side.
 
-    `replicas`: with two, it holds what a pair of Prometheus sends to one store that does not deduplicate.
+    `replicas`: with two, it holds what a pair of Prometheus sends to one store that does not deduplicate. `scraping`:
+    further settings of all scrapes.
     """
 
     def __init__(self, folder: Path, *more: str) -> None:
@@ -126,6 +128,7 @@ class Prometheus:
         self.url, self.folder = f"http://{self.host}", folder
         self.pods: list[Pod] = []
         self.replicas: tuple[str, ...] = ("",)
+        self.scraping: dict[str, bool] = {}
         flags = [
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
@@ -165,7 +168,7 @@ class Prometheus:
             for replica in self.replicas
         ]
         scrape = {"scrape_interval": f"{SCRAPE * 1000:g}ms", "scrape_timeout": f"{SCRAPE * 1000:g}ms"}
-        config = {"global": scrape, "scrape_configs": jobs}
+        config = {"global": {**scrape, **self.scraping}, "scrape_configs": jobs}
         (self.folder / "prometheus.yml").write_text(yaml.safe_dump(config))
 
     def _ready(self) -> bool:

@@ -377,6 +377,9 @@ VALID: dict[str, Manifest] = {
     "custom with braces in text": model_deployment(_custom('requests_total{path="/v1/{id}", code="a\\"b",}')),
     "custom with single quotes": model_deployment(_custom("requests_total{code=~'5..'}")),
     "custom with empty braces": model_deployment(_custom("requests_total{}")),
+    "custom with a native histogram": model_deployment(
+        {**_custom("requests_total"), "spec.serving.metrics.custom.latency": {"histogram": "s", "unit": "Seconds"}}
+    ),
     "custom without errors": model_deployment(
         {
             "spec.serving.metrics": {"dialect": "Custom", "custom": {"requests": "requests_total"}},

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from integration.counted import EDGES, SCRAPE, Pod, Prometheus
-from modeldeployment.api.serving import Metrics
+from integration.natively import HISTOGRAM, ClassicPod, NativePod
+from modeldeployment.api.serving import Histogram, LatencyUnit, Metrics, MetricsSource
 from modeldeployment.decision.evidence import DataState, Delta, Evidence
 from modeldeployment.metrics import Connection, EvidenceStore, ModelKey, PrometheusClient, Watched, evaluation_instant
 
@@ -35,10 +36,15 @@ SERIES = {
 
 @dataclass
 class Story:
-    """What happens to the canary of one model. `play` is called at each step with its pods."""
+    """What happens to the canary of one model, read by `metrics`; what is slower than `bound` (ms) is slow.
+
+    `play` is called at each step with its pods.
+    """
 
     name: str
     play: Callable[[int, list[Pod]], None]
+    metrics: Metrics = field(default_factory=Metrics)
+    bound: float = EDGES[0]
     pods: list[Pod] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
 
@@ -52,13 +58,14 @@ class Story:
         stable, canary = (f"{self.key[1]}-{arm}" for arm in ("stable", "canary"))
         return Watched(
             self.key,
-            Metrics(),
+            self.metrics,
             (stable, canary),
             serving=stable,
             trial=canary,
             control=stable,
             trial_start=began,
             interval=INTERVAL,
+            bounds=frozenset({self.bound}),
             needs_errors=True,
             needs_latency=True,
             pods={pod.name: pod.created for pod in self.pods if pod.created},
@@ -107,6 +114,16 @@ def everything(step: int, pods: list[Pod]) -> None:
         first.serve(2, errors=1 if step in (1, 2, 19, 20) else 0, slow=1)
     if step >= 12:
         second.serve(5, errors=step % 2)
+
+
+def coarser(step: int, pods: list[Pod]) -> None:
+    """A client that coarsens its schema as it runs, from 5 to 3 to 1, and begins anew with the finest."""
+    assert isinstance(pods[0], NativePod)
+    pods[0].schema = {0: 5, 8: 3, 14: 1, 20: 5, 26: 0}.get(step, pods[0].schema)
+    if step == 20:
+        pods[0].restart()
+    elif step not in (18, 19):
+        pods[0].serve(4, slow=step % 3)
 
 
 @pytest.fixture
@@ -162,7 +179,7 @@ def counted(story: Story) -> dict[str, int]:
     return {
         "answered": total.requests,
         "failed": total.errors or 0,
-        "slow": total.timed - total.faster.get(EDGES[0], 0),
+        "slow": total.timed - total.faster.get(story.bound, 0),
     }
 
 
@@ -271,3 +288,51 @@ async def test_two_copies_of_each_sample_are_refused(prometheus: Prometheus) -> 
     assert story.evidence[-1].state is DataState.QUERY_ERROR
     assert "with prometheus_replica=a and with prometheus_replica=b" in story.evidence[-1].message
     assert not [interval for e in story.evidence for interval in e.intervals]
+
+
+@pytest.mark.parametrize(
+    ("kind", "scraping", "unit", "bound"),
+    [
+        (NativePod, "scrape_native_histograms", LatencyUnit.SECONDS, 125.0),
+        (ClassicPod, "convert_classic_histograms_to_nhcb", LatencyUnit.MILLISECONDS, EDGES[0]),
+    ],
+    ids=["native", "custom bounds"],
+)
+async def test_native_histograms_tell_the_truth(
+    prometheus: Prometheus, kind: type[Pod], scraping: str, unit: LatencyUnit, bound: float
+) -> None:
+    """Scraped as a native histogram, or made into one with custom bounds: every request and every slow one is counted
+    once, over restarts, missed scrapes, a schema that becomes coarser, and pods that begin without a request."""
+    latency = Histogram(histogram=HISTOGRAM, unit=unit)
+    source = MetricsSource(requests="inference_requests_total", errors="inference_errors_total", latency=latency)
+    metrics = Metrics(dialect="Custom", custom=source)
+    stories = [Story("restarts", restarts, metrics, bound), Story("missed", missed, metrics, bound)]
+    if kind is NativePod:
+        stories.append(Story("coarser", coarser, metrics, bound))
+    pods: list[Pod] = []
+    for story in stories:
+        old = kind(f"{story.key[1]}-stable-7d9c5b8f6d-aaaaa", created=datetime.now(UTC) - timedelta(hours=1))
+        old.serve(1000, 7, 20)
+        story.pods = [kind(f"{story.key[1]}-canary-5f6d7c8b9c-bbbb0", refuses=True)]
+        pods += [old, *story.pods]
+    prometheus.scraping = {scraping: True}
+    prometheus.start(*pods)
+    began = datetime.now(UTC)
+    for story in stories:
+        story.pods[0].begin()
+    async with looking(prometheus, stories, began):
+        for step in range(STEPS):
+            for story in stories:
+                story.play(step, story.pods)
+                pods[pods.index(story.pods[0]) - 1].serve(7, 1, 1)
+            await asyncio.sleep(STEP)
+        truth = {s.name: {of: sum(getattr(pod, of) for pod in s.pods) for of in FIGURES} for s in stories}
+        await until(lambda: all(counted(s) == truth[s.name] for s in stories))
+        await asyncio.sleep(2 * INTERVAL)  # nothing more is counted
+    for story in stories:
+        assert counted(story) == truth[story.name], f"{story.name}: the evidence is not what was answered"
+        assert truth[story.name]["slow"], f"{story.name}: none was slow"
+        timed = sum(d.timed for e in story.evidence for i in e.intervals for d in i.trial.values())
+        assert timed == truth[story.name]["answered"], f"{story.name}: the histogram counts all of them"
+        control = [d for e in story.evidence for i in e.intervals for d in i.control.values()]
+        assert 0 < sum(d.timed for d in control) <= 7 * STEPS, "what stable counted before is nobody's evidence"

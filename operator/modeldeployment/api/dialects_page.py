@@ -45,6 +45,13 @@ A dialect says which counters of Prometheus tell how a model does. `spec.serving
 
 - **Custom**: the same fields in the ModelDeployment itself, in `serving.metrics.custom`.
 
+Where a runtime exposes a native histogram in place of a classic one, name that, without an ending:
+`latency: {histogram: acme_prediction_seconds, unit: Seconds}`. Prometheus must be told to scrape those
+(`scrape_native_histograms: true`). A bound is judged at the two bucket edges around it, which a native histogram of
+schema 3 has 9% apart, one of schema 0 a factor 2; powers of two of its unit (500ms or 1s of one in seconds) are edges
+of both. With custom bounds (`convert_classic_histograms_to_nhcb`) an edge is known only once its bucket had a request,
+so take one of these bounds. `requests` stays a counter: a native histogram has no series that ends in _count.
+
 An objective that a dialect cannot answer is refused when it is applied; for Auto and names of your own,
 EvidenceAvailable says so. Whatever the dialect, a version under comparison is measured as the version that serves is.
 
@@ -87,7 +94,7 @@ def _section(data: DialectData) -> Iterator[str]:
     selectors = {
         "requests": data.requests,
         "errors": data.errors,
-        "latency": data.latency and f"{data.latency.buckets} ({_UNITS[data.latency.unit]})",
+        "latency": data.latency and f"{data.latency.selector} ({_UNITS[data.latency.unit]})",
         "known to Auto by": data.probe,
         "tokens": data.signals.tokens,
         "queue": data.signals.queue,

@@ -89,10 +89,20 @@ Selector = Annotated[
 
 
 class Histogram(Model):
-    """A classic latency histogram."""
+    """A latency histogram: a classic one by its buckets, or a native one by itself."""
 
-    buckets: Selector = Field(
-        description="Selector of its cumulative buckets, the series that end in _bucket.",
+    model_config = ConfigDict(
+        json_schema_extra=extend(
+            rule(
+                "has(self.buckets) != has(self.histogram)",
+                "latency: set buckets for a classic histogram or histogram for a native one, and not both",
+            )
+        )
+    )
+
+    buckets: Selector | None = Field(
+        default=None,
+        description="Selector of a classic histogram's cumulative buckets, the series that end in _bucket.",
         json_schema_extra=extend(
             rule(
                 "self.contains('_bucket')",
@@ -100,7 +110,23 @@ class Histogram(Model):
             )
         ),
     )
-    unit: LatencyUnit = Field(description="Unit of the bucket edges (label le).")
+    histogram: Selector | None = Field(
+        default=None,
+        description="Selector of a native histogram, by the name without an ending.",
+        json_schema_extra=extend(
+            rule(
+                "!self.matches(r'^[a-zA-Z0-9_:]*_bucket([{]|$)')",
+                "must select a native histogram, such as http_request_duration_seconds: set buckets for the series "
+                "of a classic one, which end in _bucket",
+            )
+        ),
+    )
+    unit: LatencyUnit = Field(description="Unit of the bucket edges, or of what a native histogram observes.")
+
+    @property
+    def selector(self) -> str:
+        """Whichever of the two is set."""
+        return self.buckets or self.histogram or ""
 
 
 class MetricsSource(Model):

@@ -11,14 +11,18 @@ from modeldeployment.decision.rules import Rule, RuleKind, Sli
 
 NO_ERRORS = "this dialect has no counter of errors"
 NO_HISTOGRAM = "this dialect has no latency histogram, or it had no request yet"
+NO_SHARED_EDGE = "lies inside a bucket of some pods, and their histograms have no edge in common to judge it at"
 
 
 def edges_of(rule: Rule | Sli, deltas: Iterable[Delta]) -> tuple[Edges | None, str]:
     """The bucket edges (ms) that every pod has and that a latency rule is judged by; or why there are none."""
-    timed = [delta.faster for delta in deltas if delta.faster]
+    timed = [delta.faster for delta in deltas if delta.faster or delta.timed]
     if not timed:
         return None, NO_HISTOGRAM
-    choice = choose_edges(shared_edges(*timed), rule.edge_ms, quantile=rule.quantile, seconds_per_unit=1e-3)
+    shared = shared_edges(*timed)
+    if not shared:
+        return None, f"p{rule.quantile * 100:g} bound {rule.edge_ms:g}ms {NO_SHARED_EDGE}"
+    choice = choose_edges(shared, rule.edge_ms, quantile=rule.quantile, seconds_per_unit=1e-3)
     return choice.edges, choice.message
 
 

@@ -35,7 +35,7 @@ class Delta:
         requests: requests.
         errors: failed requests; None where the dialect has no such counter.
         faster: requests not slower than an edge (ms) → count, cumulative as Prometheus has them; empty where
-            there is no histogram.
+            there is no histogram, or no edge at which all of them were counted.
         timed: requests in the histogram (its bucket +Inf).
     """
 
@@ -45,8 +45,10 @@ class Delta:
     timed: int = 0
 
     def __add__(self, other: Delta) -> Delta:
-        edges = self.faster.keys() & other.faster.keys() if self.faster and other.faster else ()
-        faster = {e: self.faster[e] + other.faster[e] for e in edges} if edges else self.faster or other.faster
+        if self.timed and other.timed:
+            faster: Mapping[float, int] = {e: n + other.faster[e] for e, n in self.faster.items() if e in other.faster}
+        else:  # one of them counted nothing
+            faster = (other.faster or self.faster) if other.timed else (self.faster or other.faster)
         errors = None if self.errors is None and other.errors is None else (self.errors or 0) + (other.errors or 0)
         return Delta(self.requests + other.requests, errors, faster, self.timed + other.timed)
 

@@ -1,5 +1,7 @@
 """Native histograms of Prometheus as cumulative counts at edges, so that latency.py judges them like classic ones.
 
+metrics/histograms.py reads each sample of one at the edges around a model's latency bounds.
+
 A sample of the HTTP API has `"histogram": [time, {"count", "sum", "buckets"}]` in place of `"value"` (`"histograms"`
 in a matrix), all numbers as strings, and each bucket [rule, lower, upper, count] where rule says which boundaries
 belong to it: 0 the upper, 1 the lower, 2 none, 3 both (Prometheus docs/querying/api.md, "Native histograms"; read with
@@ -21,9 +23,11 @@ Units: the histogram's own (seconds by convention), requests.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Any, Final, NamedTuple
 
 SCHEMA_MIN: Final = -4
@@ -32,7 +36,8 @@ SCHEMA_MAX: Final = 8
 # Servers print edges in full, but they and we may compute a power of two differently in its last bits.
 _SAME: Final = 1e-9
 
-_LOWER_BELONGS: Final = frozenset((1, 3))
+_BOTH: Final = 3
+_LOWER_BELONGS: Final = frozenset((1, _BOTH))
 
 
 class Bucket(NamedTuple):
@@ -61,7 +66,8 @@ class NativeHistogram:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a native histogram of Prometheus' API: {error!r}") from error
         for bucket in buckets:
-            if bucket.rule not in range(4) or not bucket.lower < bucket.upper or not 0 <= bucket.requests < math.inf:
+            empty = bucket.lower > bucket.upper or (bucket.lower == bucket.upper and bucket.rule != _BOTH)
+            if bucket.rule not in range(4) or empty or not 0 <= bucket.requests < math.inf:
                 raise ValueError(f"a native histogram's bucket must be [0 to 3, lower, upper, count], not {bucket}")
         if any(right.lower < left.upper for left, right in pairwise(buckets)):
             raise ValueError("a native histogram's buckets must not overlap, and rise")
@@ -76,13 +82,21 @@ class NativeHistogram:
     def schema(self) -> int | None:
         """n of f = 2^(2^−n), from the boundaries of its buckets; None where they tell none: custom bounds, no bucket.
 
-        Custom bounds that are all powers of one f look like a schema, and are edges of it.
+        Custom bounds that are all powers of one f look like a schema, and are edges of it: until their first or last
+        bucket has a request, which no schema has (short of one that took forever).
         """
+        if self.buckets and (self.buckets[0].lower == -math.inf or self.buckets[-1].upper == math.inf):
+            return None  # the first or the last of custom bounds
         usual = [b for b in self.buckets if b.rule == 0 and b.lower > 0 and math.isfinite(b.upper)]
-        if len(usual) > 1 and _schema(usual[0]) is None:
+        if len(usual) > 1 and _schema(usual[0].lower, usual[0].upper) is None:
             usual = usual[1:]  # the zero bucket may reach into the lowest one
-        schemas = {_schema(bucket) for bucket in usual}
+        schemas = {_schema(bucket.lower, bucket.upper) for bucket in usual}
         return schemas.pop() if len(schemas) == 1 else None
+
+    @property
+    def custom(self) -> bool:
+        """Whether it has bounds of its own: buckets, beside the zero bucket, that are of no schema."""
+        return self.schema is None and any(bucket.lower != -bucket.upper for bucket in self.buckets)
 
     @property
     def edges(self) -> frozenset[float]:
@@ -99,15 +113,27 @@ class NativeHistogram:
 
         Any edge will do, of whatever schema, so that two samples, or two arms, can be read at the same ones.
         """
-        known = [edge for edge in (self.edges if edges is None else edges) if edge < math.inf and self.exact(edge)]
-        at = {edge: sum(b.requests for b in self.buckets if b.upper <= edge * (1 + _SAME)) for edge in sorted(known)}
-        return {**at, math.inf: self.observed}
+        filled = [bucket for bucket in self.buckets if bucket.requests > 0]
+        uppers = [bucket.upper for bucket in filled]
+        sums = list(accumulate((bucket.requests for bucket in filled), initial=0.0))
+        at: dict[float, float] = {}
+        for edge in sorted(self.edges if edges is None else edges):
+            below = bisect_right(uppers, edge * (1 + _SAME))
+            if edge < math.inf and (below == len(filled) or not _across(filled[below], edge)):
+                at[edge] = sums[below]
+        return {**at, math.inf: sums[-1]}
+
+    def around(self, bound: float) -> tuple[float, ...]:
+        """The bound itself if it is counted exactly, else the positive finite ends of the bucket that it lies in."""
+        inside = next((b for b in self.buckets if b.requests > 0 and _across(b, bound)), None)
+        if inside is None:
+            return (bound,)
+        return tuple([end for end in (inside.lower, inside.upper) if 0 < end < math.inf])
 
 
 def factor(schema: int) -> float:
     """f = 2^(2^−n), between neighbouring edges. ValueError outside −4 … 8."""
-    if not SCHEMA_MIN <= schema <= SCHEMA_MAX:
-        raise ValueError(f"native histograms have schemas {SCHEMA_MIN} to {SCHEMA_MAX}, not {schema}")
+    _check(schema)
     return float(2.0**2.0**-schema)
 
 
@@ -116,7 +142,8 @@ def edges_around(bound: float, schema: int) -> tuple[float, ...]:
 
     Whether or not they had requests: with them among the edges, a bound is judged by the same ones at every time.
     """
-    steps = math.log2(factor(schema))
+    _check(schema)
+    steps = 2.0**-schema  # exact, so that an edge of two schemas is one number
     k = math.log2(bound) / steps
     near = round(k)
     if math.isclose(2.0 ** (near * steps), bound, rel_tol=_SAME):
@@ -131,12 +158,18 @@ def exact_edges(histograms: Iterable[NativeHistogram], *more: float) -> frozense
     return frozenset(edge for edge in candidates if all(sample.exact(edge) for sample in samples))
 
 
-def _schema(bucket: Bucket) -> int | None:
-    ratio = math.log2(bucket.upper / bucket.lower)
+def _check(schema: int) -> None:
+    if not SCHEMA_MIN <= schema <= SCHEMA_MAX:
+        raise ValueError(f"native histograms have schemas {SCHEMA_MIN} to {SCHEMA_MAX}, not {schema}")
+
+
+@lru_cache(maxsize=4096)
+def _schema(lower: float, upper: float) -> int | None:
+    ratio = math.log2(upper / lower)
     schema = round(-math.log2(ratio))
     usual = SCHEMA_MIN <= schema <= SCHEMA_MAX and math.isclose(ratio, 2.0**-schema, rel_tol=1e-6)
     # A custom bound may be f times its neighbour by chance; seldom is it a power of f too.
-    steps = math.log2(bucket.upper) * 2.0**schema
+    steps = math.log2(upper) * 2.0**schema
     return schema if usual and math.isclose(steps, round(steps), abs_tol=1e-6) else None
 
 

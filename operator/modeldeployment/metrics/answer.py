@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 _DECODER: Final = json.JSONDecoder()
@@ -31,6 +31,8 @@ class Answer:
     Attributes:
         kind: vector, matrix, scalar or string.
         labels, samples: of each series found. A scalar is one series without labels.
+        histograms: series of native histograms, each sample the API's object as JSON: as text it takes a fifth of
+            the memory.
         warnings: what Prometheus had to say beside it.
         size: bytes it was read from.
     """
@@ -40,6 +42,7 @@ class Answer:
     samples: list[Samples]
     warnings: tuple[str, ...] = ()
     size: int = 0
+    histograms: list[Series] = field(default_factory=list)
 
     @property
     def series(self) -> Iterator[Series]:
@@ -64,13 +67,19 @@ def read(content: bytes) -> Answer:
         raise ValueError("there is no result")
     labels: list[Labels] = []
     samples: list[Samples] = []
+    histograms: list[Series] = []
     texts: dict[str, str] = {}  # a pod's name is in each of its buckets: kept once, which is half of the memory
     end = begin.end()
     for one, end in _elements(text, begin.end()):  # noqa: B007
-        # A native histogram has neither value nor values: nobody asks for one.
-        if isinstance(one, dict) and ("value" in one or "values" in one):
-            labels.append({texts.setdefault(k, k): texts.setdefault(v, v) for k, v in one["metric"].items()})
+        if not isinstance(one, dict):
+            continue
+        of = {texts.setdefault(k, k): texts.setdefault(v, v) for k, v in one["metric"].items()}
+        if "value" in one or "values" in one:
+            labels.append(of)
             samples.append((tuple(one["value"]),) if "value" in one else tuple(map(tuple, one["values"])))
+        native = [one["histogram"]] if "histogram" in one else one.get("histograms")
+        if native:
+            histograms.append((of, tuple([(at, json.dumps(sample)) for at, sample in native])))
     body = json.loads(f"{text[: begin.end()]}{text[end:]}")
     kind = body["data"]["resultType"]
     if kind in ("scalar", "string"):
@@ -80,7 +89,7 @@ def read(content: bytes) -> Answer:
     warnings = list(body.get("warnings") or ())
     if body.get("isPartial"):  # VictoriaMetrics
         warnings.append("isPartial, as some of its stores did not answer")
-    return Answer(kind, labels, samples, tuple(warnings), len(content))
+    return Answer(kind, labels, samples, tuple(warnings), len(content), histograms)
 
 
 def _elements(text: str, at: int) -> Iterator[tuple[Any, int]]:

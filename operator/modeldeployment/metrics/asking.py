@@ -125,7 +125,8 @@ class Asking:
         warnings = tuple(dict.fromkeys(warning for answer in found for warning in answer.warnings))
         labels = [one for answer in found for one in answer.labels]
         samples = [one for answer in found for one in answer.samples]
-        return Answer(found[0].kind, labels, samples, warnings, sum(answer.size for answer in found))
+        native = [one for answer in found for one in answer.histograms]
+        return Answer(found[0].kind, labels, samples, warnings, sum(answer.size for answer in found), native)
 
     async def _gather(self, texts: Sequence[str], purpose: str) -> list[Answer | BaseException]:
         total = 0

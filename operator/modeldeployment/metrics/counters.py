@@ -4,6 +4,8 @@
   it all its counters (restarts.py).
 - A counter that was absent in an earlier snapshot in which its endpoint had been scraped starts from zero. So does one
   of a pod that is younger than what is known. Any other starts from its first reading.
+- An edge that is new to a native histogram which had requests, as its schema or a bound changed, counts from its
+  first reading, and is not used for a time that began before.
 - One address is counted once, by the job that first brought counters of it. Endpoints that have none (a sidecar's, a
   prober's) hold nothing up and hide nothing, as long as others have some.
 - An endpoint that vanishes keeps what it had, and goes on from there if it comes back.
@@ -12,6 +14,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -31,6 +34,10 @@ FORGET_AFTER: Final = 86_400.0
 """Seconds after which an endpoint that vanished, and whose pod is gone, is forgotten."""
 
 
+Edges = tuple[float, ...]
+"""Edges (ms) of a histogram, +Inf among them; empty where there is none."""
+
+
 @dataclass(slots=True)
 class Target:
     """One endpoint's counters of one revision.
@@ -40,6 +47,7 @@ class Target:
         scrape: when it was scraped last.
         base: scrape that `pending` starts from.
         pending: counted since `base`.
+        edges: edges (ms) of a native histogram at which all of `pending` was counted; None: those of `values`.
         process: what is known of its restarts.
         lost: its arm was given up: what it counts until it is read again is of times that nobody compares.
     """
@@ -48,6 +56,7 @@ class Target:
     base: float
     values: dict[Slot, float] = field(default_factory=dict)
     pending: Gains = field(default_factory=dict)
+    edges: Edges | None = None
     process: Process = field(default_factory=Process)
     lost: bool = False
 
@@ -56,6 +65,10 @@ class Target:
         """Whether it was scraped since its differences were taken last."""
         return self.scrape > self.base
 
+    def begin(self) -> None:
+        """Drops the differences so far, and begins new ones."""
+        self.base, self.pending, self.edges = self.scrape, {}, None
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
@@ -63,12 +76,12 @@ class Taken:
 
     Attributes:
         pods: pod → what it counted; a pod that was scraped and had nothing to count is in here, too.
-        edges: pod → the edges (ms) its histogram has.
+        edges: pod → the edges at which its histogram counted all the time.
         oldest: scrape that the oldest of them starts from; None without any.
     """
 
     pods: Mapping[str, Gains]
-    edges: Mapping[str, tuple[float, ...]]
+    edges: Mapping[str, Edges]
     oldest: float | None
 
 
@@ -80,6 +93,7 @@ class Counters:
         self.targets: dict[str, dict[Endpoint, Target]] = {}
         self._scraped: dict[Endpoint, tuple[frozenset[Indicator], float]] = {}
         self._jobs: dict[tuple[str, str, str], str] = {}
+        self._edges: dict[str, Edges] = {}
         self._instant = known_from
         self._live: set[Endpoint] = set()
 
@@ -94,6 +108,7 @@ class Counters:
         created: pod → when it was created (unix seconds).
         """
         gained: dict[str, Gains] = {}
+        known: dict[str, Edges] = {}
         for (revision, endpoint), reading in self._in_order(snapshot):
             seen = snapshot.scrapes.get(endpoint, snapshot.instant)
             target = self._target(revision, endpoint, seen, snapshot, created or {})
@@ -107,21 +122,26 @@ class Counters:
             target.scrape = max(target.scrape, seen)
             lost, target.lost = target.lost, False
             if lost:
-                target.base = target.scrape
+                target.begin()
             if reading == target.values:
                 continue
             if anew:
                 gains = {slot: round(value) for slot, value in reading.items() if value}
             else:
-                gains = self._difference(revision, endpoint, target.values, reading, created or {})
+                gains = self._difference(revision, endpoint, target.values, reading, created or {}, snapshot.native)
             # A counter that a scrape did not bring is gone, and begins anew when it is back. Without a scrape of its
             # own (pushed, or a proxy that forgot the cluster) or as NaN it is only silent.
             silent = snapshot.dropped.get((revision, endpoint), ()) if renewed else target.values.keys()
-            target.values = {**{s: v for s, v in target.values.items() if s in silent}, **reading}
+            before = target.values
+            target.values = {**{s: v for s, v in before.items() if s in silent}, **reading}
+            if snapshot.native and (edges := _known(_edges(reading), before, reading)):
+                known[revision] = _common(known.get(revision), edges)
+                target.edges = None if lost else _common(target.edges, edges)
             if gains:
                 if not lost:
                     _add(target.pending, gains)
                 _add(gained.setdefault(revision, {}), gains)
+        self._edges |= known
         self._remember(snapshot)
         return gained
 
@@ -137,7 +157,7 @@ class Counters:
     def take(self, revision: str) -> Taken:
         """Hands out the differences of a revision, and begins new ones."""
         pods: dict[str, Gains] = {}
-        edges: dict[str, tuple[float, ...]] = {}
+        edges: dict[str, Edges] = {}
         oldest: float | None = None
         counting = self._counting(revision)
         for endpoint, target in self.targets.get(revision, {}).items():
@@ -145,27 +165,27 @@ class Counters:
                 pod = pod_of(endpoint)
                 oldest = target.base if oldest is None else min(oldest, target.base)
                 _add(pods.setdefault(pod, {}), target.pending)
-                edges[pod] = edges.get(pod) or tuple([s for s in target.values if isinstance(s, float)])
-            target.base, target.pending = target.scrape, {}
+                if mine := _edges(target.values) if target.edges is None else target.edges:
+                    edges[pod] = _common(edges.get(pod), mine)
+            target.begin()
         return Taken(pods, edges, oldest)
 
     def skip(self) -> None:
         """Drops the differences so far."""
         for targets in self.targets.values():
             for target in targets.values():
-                if target.pending:
-                    target.pending = {}
-                target.base = target.scrape
+                target.begin()
 
     def give_up(self, revision: str) -> None:
         """Begins a revision's endpoints anew when they are read again, as they would for who never knew them."""
         for target in self.targets.get(revision, {}).values():
-            target.lost, target.pending = True, {}
+            target.lost, target.pending, target.edges = True, {}, None
 
     def keep(self, revisions: Iterable[str], pods: Mapping[str, object]) -> None:
         """Forgets other revisions, and endpoints that vanished long ago with their pods."""
         for gone in self.targets.keys() - set(revisions):
             del self.targets[gone]
+            self._edges.pop(gone, None)
             self._jobs = {key: job for key, job in self._jobs.items() if key[0] != gone}
         limit = self._instant - FORGET_AFTER
         old = [e for e, (_, seen) in self._scraped.items() if seen < limit and e[0] not in pods]
@@ -184,12 +204,15 @@ class Counters:
         """Whether some endpoint of these revisions has the counter."""
         return any(slot in t.values for r in revisions for t in self.targets.get(r, {}).values())
 
-    def edges(self, revision: str) -> tuple[float, ...]:
-        """The edges (ms) of the revision's histogram; none if it has none."""
-        for target in self.targets.get(revision, {}).values():
-            if edges := tuple([s for s in target.values if isinstance(s, float)]):
-                return edges
-        return ()
+    def edges(self, revision: str) -> Edges:
+        """The edges of the revision's histogram; of a native one those at which `observe` counted all the last time."""
+        if revision in self._edges:
+            return self._edges[revision]
+        return next((e for t in self.targets.get(revision, {}).values() if (e := _edges(t.values))), ())
+
+    def natively(self, snapshot: Snapshot, revision: str) -> Edges | None:
+        """The same after this snapshot where its histograms are native; None for classic ones, whose edges stay."""
+        return self.edges(revision) if snapshot.native else None
 
     def has_buckets(self, revision: str) -> bool:
         """Whether some endpoint of the revision has a histogram."""
@@ -231,7 +254,7 @@ class Counters:
             target = targets[endpoint] = Target(seen, seen, dict(reading))
             if other is not None:
                 del targets[rival]
-                target.base, target.pending = other.base, other.pending
+                target.base, target.pending, target.edges = other.base, other.pending, other.edges
             return target
         if reading:
             self._jobs[address] = endpoint[2]
@@ -275,15 +298,19 @@ class Counters:
         last: Mapping[Slot, float],
         reading: Mapping[Slot, float],
         created: Mapping[str, float],
+        native: bool,
     ) -> Gains:
         fell = {_indicator(slot) for slot, value in reading.items() if value < last.get(slot, 0.0)}
         gains: Gains = {}
+        strange = native and _is_old(last, reading)
         for slot, value in reading.items():
             before = last.get(slot)
             if _indicator(slot) in fell:
                 gain = value
             elif before is not None:
                 gain = value - before
+            elif strange and isinstance(slot, float):
+                gain = 0.0
             else:
                 gain = value if self._from_zero(slot, revision, endpoint, created) else 0.0
             if gain:
@@ -316,6 +343,35 @@ class Counters:
 
 def _indicator(slot: Slot) -> Indicator:
     return slot if isinstance(slot, Indicator) else Indicator.LATENCY
+
+
+def _edges(values: Mapping[Slot, float]) -> Edges:
+    return tuple([slot for slot in values if isinstance(slot, float)])
+
+
+def _known(edges: Edges, before: Mapping[Slot, float], reading: Mapping[Slot, float]) -> Edges:
+    """Those edges of a reading at which the difference to the reading before is known."""
+    if not before.get(math.inf) or any(reading[edge] < before.get(edge, 0.0) for edge in edges):
+        return edges  # it counts from zero, or not yet
+    return edges if all(edge in before for edge in edges) else tuple([edge for edge in edges if edge in before])
+
+
+def _is_old(last: Mapping[Slot, float], reading: Mapping[Slot, float]) -> bool:
+    """Whether a native histogram had requests before, so that an edge that is new may have counted any of them.
+
+    One that is new as a whole had them if it shows more than came meanwhile: Prometheus scrapes it since now.
+    """
+    if math.inf in last or Indicator.REQUESTS not in last:
+        return last.get(math.inf, 0.0) > 0
+    came = reading.get(Indicator.REQUESTS, math.inf) - last[Indicator.REQUESTS]
+    return reading.get(math.inf, 0.0) > came
+
+
+def _common(some: Edges | None, others: Edges) -> Edges:
+    """What both have."""
+    if some is None or some == others:
+        return others
+    return tuple([edge for edge in some if edge in others])
 
 
 def _add(to: Gains, gains: Mapping[Slot, int]) -> None:

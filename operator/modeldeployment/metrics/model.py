@@ -12,7 +12,7 @@ from modeldeployment.decision import budget
 from modeldeployment.decision.counting import count, edges_of
 from modeldeployment.decision.evidence import Delta, Interval, Strain, Tally
 from modeldeployment.decision.rules import RuleKind, Sli
-from modeldeployment.metrics.counters import STUCK_AFTER, Counters, Taken
+from modeldeployment.metrics.counters import STUCK_AFTER, Counters, Edges, Taken
 from modeldeployment.metrics.dialects import selectors_of
 from modeldeployment.metrics.identity import pod_of
 from modeldeployment.metrics.ladder import Ladder
@@ -57,20 +57,23 @@ class ModelState:
         created = {pod: moment.timestamp() for pod, moment in model.pods.items()}
         gained = self.counters.observe(snapshot, created, starts_of(model))
         for revision, gains in gained.items():
-            self.count(model, revision, snapshot.instant, gains)
+            self.count(model, revision, snapshot.instant, gains, self.counters.natively(snapshot, revision))
         self._spend(model, snapshot, gained)
         self.instant = snapshot.instant
         return self._close(model, snapshot)
 
-    def count(self, model: Watched, revision: str, instant: float, gains: Gains) -> None:
-        """Adds to the windows of a revision, and to what is known of its traffic."""
+    def count(self, model: Watched, revision: str, instant: float, gains: Gains, edges: Edges | None = None) -> None:
+        """Adds to the windows of a revision, and to what is known of its traffic.
+
+        edges: at which a native histogram counted all of it.
+        """
         if gains.get(Indicator.REQUESTS) or gains.get(Indicator.ERRORS):
             self.last_traffic[revision] = max(instant, self.last_traffic.get(revision, 0.0))
         for length in model.windows:
             key = (revision, length)
             if key not in self._windows:
                 self._windows[key] = Window(length)
-            self._windows[key].add(instant, gains)
+            self._windows[key].add(instant, gains, edges)
 
     def keep(self, model: Watched) -> None:
         """Forgets what is no longer asked for, and notes what the rest was read by."""
@@ -89,11 +92,13 @@ class ModelState:
         if self.counters.newest(model.serving) is None:
             return {}
         edges = self.counters.edges(model.serving)
-        sums = {
-            length: window.total(instant) if (window := self._windows.get((model.serving, length))) else {}
-            for length in model.windows
+        found = {length: self._windows.get((model.serving, length)) for length in model.windows}
+        return {
+            length: delta(window.total(instant), window.edges(edges), indicators)
+            if window
+            else delta({}, edges, indicators)
+            for length, window in found.items()
         }
-        return {length: delta(total, edges, indicators) for length, total in sums.items()}
 
     def tallies(self) -> dict[Sli, dict[float, Tally]]:
         """What each budget counted up to the last snapshot, in each window; none of those whose past is still read."""
@@ -157,7 +162,7 @@ def as_history(interval: Interval) -> Interval:
     return replace(interval, trial={}, control=interval.trial)
 
 
-def delta(gains: Gains, edges: tuple[float, ...], indicators: frozenset[Indicator]) -> Delta:
+def delta(gains: Gains, edges: Edges, indicators: frozenset[Indicator]) -> Delta:
     """Counts in the decision's own terms. Errors are None where nobody asked for them, or nobody counts them."""
     timed = Indicator.LATENCY in indicators and bool(edges)
     return Delta(
@@ -174,7 +179,7 @@ def utc(moment: float) -> datetime:
 
 
 def _deltas(taken: Taken, indicators: frozenset[Indicator]) -> Mapping[str, Delta]:
-    return {pod: delta(gains, taken.edges[pod], indicators) for pod, gains in taken.pods.items()}
+    return {pod: delta(gains, taken.edges.get(pod, ()), indicators) for pod, gains in taken.pods.items()}
 
 
 def _strain(revision: str, taken: Taken, snapshot: Snapshot) -> dict[str, Strain]:

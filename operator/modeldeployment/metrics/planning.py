@@ -139,7 +139,7 @@ def _group(source: MetricsSource, models: tuple[Watched, ...], own_pods: Sequenc
     if source.errors is not None and any(m.needs_errors for m in models):
         counters[Indicator.ERRORS] = counter(source.errors)
     if source.latency is not None and any(m.needs_latency for m in models):
-        counters[Indicator.LATENCY] = counter(source.latency.buckets, "le")
+        counters[Indicator.LATENCY] = counter(source.latency.selector, *_le(source))
     signals = {indicator: signal(indicator, selector) for indicator, selector in _signals(models).items()}
     return Group(source, models, scrapes, counters, signals, split)
 
@@ -201,8 +201,13 @@ def sources(model: Watched) -> dict[str, str]:
     if source.errors is not None and model.needs_errors:
         shown[RuleKind.ERRORS.value] = _sum(by, narrow(source.errors, matchers))
     if source.latency is not None and model.needs_latency:
-        shown[RuleKind.SLOW.value] = _sum((*by, "le"), narrow(source.latency.buckets, matchers))
+        shown[RuleKind.SLOW.value] = _sum((*by, *_le(source)), narrow(source.latency.selector, matchers))
     return shown
+
+
+def _le(source: MetricsSource) -> tuple[str, ...]:
+    """The label of a classic histogram's buckets: native ones are added up whole, at the coarsest schema."""
+    return ("le",) if source.latency is not None and source.latency.buckets else ()
 
 
 def narrow(selector: str, matchers: Sequence[str]) -> str:

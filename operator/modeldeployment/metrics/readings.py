@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Final
 
 from modeldeployment.api.serving import SeriesIdentity
+from modeldeployment.metrics import histograms
 from modeldeployment.metrics.answer import Answer, Labels, Samples, Series
 from modeldeployment.metrics.dialects import edge_ms
 from modeldeployment.metrics.errors import PrometheusError, ServerFault
@@ -18,6 +19,8 @@ from modeldeployment.metrics.watched import ModelKey
 
 IN_A_ROW: Final = 2_000
 """Samples that are sorted before others have their turn: about 5 ms."""
+HISTOGRAMS_IN_A_ROW: Final = 25
+"""The same of native histograms."""
 
 
 def moment(unix: float) -> float:
@@ -93,6 +96,7 @@ class _Reader:
         self._models: dict[ModelKey, dict[float, Snapshot]] = {}
         self._group, self._owners, self._indicators = group, owners, indicators
         self._keys = {model.key for model in group.models}
+        self._bounds = {model.key: model.bounds for model in group.models}
         self._identity = group.source.identity
         # When whose pod soever was scraped. A gateway's scrape is news for every model, a pod's for its own, and a
         # waypoint's for those that it counts: each model remembers what it was given, of all pods that would be much.
@@ -164,13 +168,10 @@ class _Reader:
                 slot = edge
             for at, text in samples:
                 value = float(text)
-                snapshot = self.snapshot(key, moment(at))
-                readings = snapshot.readings.get((revision, endpoint))
+                readings = self.snapshot(key, moment(at)).readings.get((revision, endpoint))
                 if indicator is Indicator.TIMEOUTS and Indicator.REQUESTS not in (readings or ()):
                     continue  # an endpoint that counts nothing else must not hold its model's intervals up
-                snapshot.twice = snapshot.twice or self._twice.get(endpoint, "")
-                if self._identity is SeriesIdentity.WORKLOAD and endpoint in (seen := self._seen.get(moment(at), {})):
-                    snapshot.scrapes[endpoint] = seen[endpoint]
+                snapshot = self._counted(key, endpoint, at)
                 if not math.isfinite(value):
                     snapshot.dropped.setdefault((revision, endpoint), set()).add(slot)
                     continue
@@ -182,6 +183,39 @@ class _Reader:
                     readings[slot] = max(value, readings.get(slot, value))
                 else:
                     readings[slot] = readings.get(slot, 0.0) + _beyond(parts, (identity, slot, at), value)
+
+        if indicator is Indicator.LATENCY:
+            await self._histograms(answer)
+
+    async def _histograms(self, answer: Answer) -> None:
+        """What native histograms had counted, at the edges around the bounds of their model."""
+        read = 0
+        for labels, samples in answer.histograms:
+            whose = self._whose(labels)
+            if whose is None:
+                continue
+            (key, revision), endpoint = whose
+            for at, text in samples:
+                read += 1
+                if read % HISTOGRAMS_IN_A_ROW == 0:
+                    await asyncio.sleep(0)
+                snapshot = self._counted(key, endpoint, at)
+                slots = histograms.slots(text, self._bounds[key], self._group.source)
+                if not slots:
+                    snapshot.dropped.setdefault((revision, endpoint), set()).add(math.inf)
+                    continue
+                readings = snapshot.readings.setdefault((revision, endpoint), {})
+                # Of an ingress controller's parts, which add up, what all know.
+                before = {slot: readings.pop(slot) for slot in [s for s in readings if isinstance(s, float)]}
+                readings |= {s: n + before.get(s, 0.0) for s, n in slots.items() if s in before or not before}
+
+    def _counted(self, key: ModelKey, endpoint: Endpoint, at: float) -> Snapshot:
+        """The snapshot of a model, as one of its endpoints counted something at an instant."""
+        snapshot = self.snapshot(key, moment(at))
+        snapshot.twice = snapshot.twice or self._twice.get(endpoint, "")
+        if self._identity is SeriesIdentity.WORKLOAD and endpoint in (seen := self._seen.get(moment(at), {})):
+            snapshot.scrapes[endpoint] = seen[endpoint]
+        return snapshot
 
     def _whose(self, labels: Mapping[str, str]) -> tuple[Owner, Endpoint] | None:
         owner = self._owners.of(self._identity, labels)
@@ -203,7 +237,9 @@ class _Reader:
         if snapshot is None:
             gateways = self._identity.of_gateway
             scrapes = self._seen.setdefault(at, {}) if gateways else {}
-            snapshot = instants[at] = Snapshot(at, self._indicators, scrapes)
+            latency = self._group.source.latency
+            native = latency is not None and latency.histogram is not None
+            snapshot = instants[at] = Snapshot(at, self._indicators, scrapes, native=native)
         return snapshot
 
 

@@ -25,6 +25,7 @@ from modeldeployment.api.serving import LatencyUnit, MetricsSource, SeriesIdenti
 from modeldeployment.decision.counting import edges_of
 from modeldeployment.decision.evidence import Delta
 from modeldeployment.decision.rules import RuleKind, Sli
+from modeldeployment.metrics import histograms
 from modeldeployment.metrics.answer import Labels
 from modeldeployment.metrics.client import PrometheusClient
 from modeldeployment.metrics.counters import Counters
@@ -174,11 +175,14 @@ async def _read(ask: Ask, kind: RuleKind, rings: Sequence[Wanted], prometheus: P
     owners = _Owners([wanted.model for wanted in rings])
     labels = LABELS[ask.source.identity]
     matchers = owners.matchers(ask.source.identity)
+    edges = {wanted.edge for wanted in rings}
     selectors: dict[Indicator, tuple[str, tuple[str, ...]]] = {Indicator.REQUESTS: (ask.source.requests, labels)}
     if kind is RuleKind.SLOW:
         assert ask.source.latency is not None  # it has edges
-        le = _le(ask.source, {wanted.edge for wanted in rings})
-        selectors = {Indicator.LATENCY: (narrow(ask.source.latency.buckets, (le,)), (*labels, "le"))}
+        selectors = {Indicator.LATENCY: (ask.source.latency.selector, labels)}
+        if ask.source.latency.buckets:
+            le = _le(ask.source, edges)
+            selectors = {Indicator.LATENCY: (narrow(ask.source.latency.buckets, (le,)), (*labels, "le"))}
     elif ask.source.errors is not None:
         selectors[Indicator.ERRORS] = (ask.source.errors, labels)
     seen: Seen = {}
@@ -203,6 +207,15 @@ async def _read(ask: Ask, kind: RuleKind, rings: Sequence[Wanted], prometheus: P
                 step, value = round((at - ask.start) / ask.grain), float(text)
                 if math.isfinite(value):
                     points[step] = max(value, points.get(step, value))
+        for series, samples in answer.histograms:
+            whose = owners.of(ask.source.identity, series)
+            if whose is None:
+                continue
+            counters = seen.setdefault(whose[0], {}).setdefault(whose[1], {})
+            for at, text in samples:
+                for edge, value in histograms.at(text, edges, ask.source).items():
+                    counters.setdefault(edge, {})[round((at - ask.start) / ask.grain)] = value
+                await asyncio.sleep(0)
     return seen
 
 
@@ -219,10 +232,14 @@ def _past(wanted: Wanted, ask: Ask, seen: Mapping[Endpoint, Mapping[Slot, Points
     for slots in seen.values():
         if slow and part not in slots:
             continue  # a revision with other buckets
-        for step, gain in _gains(slots.get(whole, {}), first, born is not None):
+        every, some = slots.get(whole, {}), slots.get(part, {})
+        if slow and every.keys() != some.keys():  # a native histogram counted at other edges then
+            unknown = dict.fromkeys(every.keys() ^ some.keys(), math.nan)
+            every, some = every | unknown, some | unknown
+        for step, gain in _gains(every, first, born is not None):
             requests[step] += gain
             bad[step] += gain if slow else 0
-        for step, gain in _gains(slots.get(part, {}), first, born is not None):
+        for step, gain in _gains(some, first, born is not None):
             bad[step] += -gain if slow else gain
     middle = ask.start - ask.grain / 2
     spent = [(middle + k * ask.grain, n, max(0, bad[k])) for k, n in enumerate(requests) if n or bad[k]]
@@ -230,13 +247,18 @@ def _past(wanted: Wanted, ask: Ask, seen: Mapping[Endpoint, Mapping[Slot, Points
 
 
 def _gains(points: Points, first: int, from_zero: bool) -> Iterator[tuple[int, int]]:
-    """By how much a counter rose at each step. One that falls was reset; one that is new began at zero."""
+    """By how much a counter rose at each step. One that falls was reset; one that is new began at zero.
+
+    Beside NaN it is not known.
+    """
     last: float | None = None if from_zero else points.get(first)
     for step in sorted(points):
         if step < first or (step == first and not from_zero):
             continue
         value = points[step]
-        yield step, round(value if last is None or value < last else value - last)
+        gain = value if last is None or value < last else value - last
+        if not math.isnan(gain):
+            yield step, round(gain)
         last = value
 
 

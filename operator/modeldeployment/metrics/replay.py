@@ -209,7 +209,9 @@ async def _fill_windows(
             created = {pod: born.timestamp() for pod, born in model.pods.items()}
             for snapshot in past:
                 for revision, gains in counters.observe(snapshot, created, starts_of(model)).items():
-                    states[model.key].count(model, revision, snapshot.instant, gains)
+                    states[model.key].count(
+                        model, revision, snapshot.instant, gains, counters.natively(snapshot, revision)
+                    )
             await asyncio.sleep(0)
 
 

@@ -27,6 +27,7 @@ class Snapshot:
             here with no counters.
         gauges: (revision, endpoint) → what its gauges show.
         dropped: (revision, endpoint) → counters whose sample was no number.
+        native: its histograms are native ones, so that edges of them come and go.
         twice: which endpoint is there twice, and by which labels; "" if none. Its counters would count double.
     """
 
@@ -36,4 +37,5 @@ class Snapshot:
     readings: dict[tuple[str, Endpoint], dict[Slot, float]] = field(default_factory=dict)
     gauges: dict[tuple[str, Endpoint], dict[Indicator, float]] = field(default_factory=dict)
     dropped: dict[tuple[str, Endpoint], set[Slot]] = field(default_factory=dict)
+    native: bool = False
     twice: str = ""

@@ -117,7 +117,8 @@ def _flowing(model: Watched, state: ModelState, snapshot: Snapshot) -> Told:
     if model.needs_errors and source.errors and not counters.has(Indicator.ERRORS, model.revisions):
         message += f"; no series {source.errors} so far, taken as no error yet"
     if model.needs_latency and not counters.has_buckets(model.subject) and source.latency:
-        message += f"; no series {source.latency.buckets}, so latency cannot be judged"
+        native = "" if source.latency.buckets else ": check that Prometheus has scrape_native_histograms set"
+        message += f"; no series {source.latency.selector}, so latency cannot be judged{native}"
     if snapshot.dropped:
         samples = sum(map(len, snapshot.dropped.values()))
         message += f"; samples that were no number (NaN) are left out: {samples}"

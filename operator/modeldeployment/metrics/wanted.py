@@ -34,9 +34,11 @@ def watched(
     control = status.stable.revision if status.canary and status.stable and on_trial else ""
     if rollout and rollout.compare_time and status.previous:
         control = status.previous.revision
-    wanted = objective_rules(spec, defaults)
+    wanted, of_trial = objective_rules(spec, defaults), trial_rules(spec, defaults)
+    # Those of the next trial too: a native histogram counts at an edge from when it is first read there.
+    bounds = frozenset(rule.edge_ms for rule in (*wanted, *of_trial) if rule.kind is RuleKind.SLOW)
     if on_trial:
-        wanted = (*wanted, *trial_rules(spec, defaults))
+        wanted = (*wanted, *of_trial)
     revisions = (*(r.revision for r in roles(status)), *(d.revision for d in status.draining))
     sequential = spec.rollout.analysis.judge is Judge.SEQUENTIAL
     return Watched(
@@ -52,6 +54,7 @@ def watched(
         wants_history=bool(status.canary and control) and sequential and not remembered,
         interval=interval,
         windows=frozenset(rule.window for rule in wanted),
+        bounds=bounds,
         slis=frozenset(rule.sli for rule in wanted if rule.sli is not None),
         queries=frozenset(rule.query for rule in wanted if rule.kind is RuleKind.QUERY),
         needs_errors=_any(wanted, RuleKind.ERRORS),

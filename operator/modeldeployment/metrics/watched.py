@@ -40,6 +40,7 @@ class Watched:
         windows: window lengths (s) over which the serving revision is summed.
         slis: what the error budgets count.
         queries: PromQL objectives.
+        bounds: latency bounds (ms) at which a native histogram is read.
         needs_errors, needs_latency: whether some rule counts errors, or slow requests.
         pods: pod → when it was created.
         started: pod → when its container `model` last started. Optional: with it a restart is known even where
@@ -62,6 +63,7 @@ class Watched:
     interval: float = 10.0
     windows: frozenset[float] = frozenset()
     slis: frozenset[Sli] = frozenset()
+    bounds: frozenset[float] = frozenset()
     queries: frozenset[str] = frozenset()
     needs_errors: bool = False
     needs_latency: bool = False

@@ -25,7 +25,7 @@ from modeldeployment.metrics import (
     Watched,
     named,
 )
-from modeldeployment.metrics.answer import Answer, Labels, Samples
+from modeldeployment.metrics.answer import Answer, Series
 from modeldeployment.metrics.planning import plan
 from modeldeployment.metrics.readings import moment
 
@@ -36,8 +36,8 @@ CHUNKS_MAX: Final = 12
 POD_SECONDS: Final = 900.0
 """How long before a trial its pods are looked for: one that was there already is older than it."""
 
-At = dict[float, list[tuple[Labels, Samples]]]
-"""Instant (unix seconds) → what a query had then."""
+At = dict[float, tuple[list[Series], list[Series]]]
+"""Instant (unix seconds) → what a query had then, and what of it are native histograms."""
 
 
 class PastError(Exception):
@@ -109,17 +109,19 @@ class HistoryClient(PrometheusClient):
             while len(self._chunks) > CHUNKS_MAX:
                 self._chunks.popitem(last=False)
         by_instant, warnings = await self._chunks[key]
-        found = by_instant.get(moment(time.timestamp()), [])
-        return Answer("vector", [labels for labels, _ in found], [samples for _, samples in found], warnings)
+        found, native = by_instant.get(moment(time.timestamp()), ([], []))
+        labels, samples = [of for of, _ in found], [of for _, of in found]
+        return Answer("vector", labels, samples, warnings, histograms=native)
 
     async def _chunk(self, query: str, number: int) -> tuple[At, tuple[str, ...]]:
         first = number * CHUNK
         last = min(first + CHUNK - 1, self._last)
         answer = await self.range(query, _utc(first * self._step), _utc(last * self._step), self._step, purpose="past")
         found: At = {}
-        for labels, samples in answer.series:
-            for at, value in samples:
-                found.setdefault(moment(at), []).append((labels, [(at, value)]))
+        for place, series in enumerate((answer.series, answer.histograms)):
+            for labels, samples in series:
+                for at, value in samples:
+                    found.setdefault(moment(at), ([], []))[place].append((labels, [(at, value)]))
         return found, answer.warnings
 
 

@@ -65,7 +65,7 @@ def counted(series: Iterable[Series], source: MetricsSource) -> Counted:
     errors = None if source.errors is None else sum(value for _, value in select(series, source.errors))
     faster: dict[float, float] = {}
     if source.latency is not None:
-        for labels, value in select(series, source.latency.buckets):
+        for labels, value in select(series, source.latency.selector):
             edge = edge_ms(source, labels["le"])
             faster[edge] = faster.get(edge, 0.0) + value
     return Counted(requests, errors, faster)

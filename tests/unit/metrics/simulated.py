@@ -9,6 +9,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qs
 
 import httpx
@@ -17,17 +18,22 @@ from modeldeployment.metrics import Connection, PrometheusClient
 
 LOOKBACK = 300.0
 URL = "http://prometheus.test:9090"
+NATIVE = "inference_seconds"
 Name = str | tuple[str, str]
 """A metric, or a bucket's metric and its `le`."""
 
 
 @dataclass
 class Endpoint:
-    """What was scraped from one endpoint: (time, counters), or None for the counters of a scrape that failed."""
+    """What was scraped from one endpoint: (time, counters), or None for the counters of a scrape that failed.
+
+    natives: time of a scrape → the native histogram NATIVE that it brought, as the API has it.
+    """
 
     labels: dict[str, str]
     scrapes: list[tuple[float, dict[Name, float] | None]] = field(default_factory=list)
     gone: float = math.inf
+    natives: dict[float, dict[str, Any]] = field(default_factory=dict)
 
     def at(self, time: float) -> tuple[float, dict[Name, float] | None] | None:
         """The newest scrape at a time; None before the first, and after the target was dropped."""
@@ -90,19 +96,33 @@ class SimulatedPrometheus:
             start, end, step = (float(form[name]) for name in ("start", "end", "step"))
             instants = [start + k * step for k in range(math.floor((end - start) / step + 1e-6) + 1)]
             matrix: dict[str, list[tuple[float, str]]] = {}
+            natives: dict[str, list[tuple[float, dict[str, Any]]]] = {}
             for at in instants:
+                for labels, sample in self._natives(query, at):
+                    natives.setdefault(json.dumps(labels), []).append((at, sample))
                 for labels, value in self._evaluate(query, at):
                     matrix.setdefault(json.dumps(labels), []).append((at, repr(value)))
             series: list[object] = [{"metric": json.loads(k), "values": v} for k, v in matrix.items()]
+            series += [{"metric": json.loads(k), "histograms": v} for k, v in natives.items()]
             data = {"resultType": "matrix", "result": series}
         else:
             at = float(form["time"])
             vector = [{"metric": labels, "value": [at, repr(value)]} for labels, value in self._evaluate(query, at)]
+            vector += [{"metric": of, "histogram": [at, sample]} for of, sample in self._natives(query, at)]
             data = {"resultType": "vector", "result": vector}
         if len(data["result"]) > self.most:
             body = {"status": "error", "errorType": "execution", "error": "query would load too many samples"}
             return httpx.Response(422, json=body)
         return httpx.Response(200, json={"status": "success", "data": data, "warnings": self.warnings})
+
+    def _natives(self, query: str, at: float) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+        by = re.search(r"sum by \(([^)]*)\).*[( ]" + NATIVE + r"\{", query)
+        over = re.search(r"last_over_time\(.*\[(\d+)ms\]\)", query)
+        for endpoint in self.endpoints if by else ():
+            scrape = endpoint.last(at, int(over[1]) / 1000) if over else endpoint.at(at)
+            if by and scrape and scrape[0] in endpoint.natives and self._selected(query, endpoint.labels):
+                labels = {label: endpoint.labels[label] for label in by[1].split(", ") if label in endpoint.labels}
+                yield labels, endpoint.natives[scrape[0]]
 
     def _evaluate(self, query: str, at: float) -> Iterator[tuple[dict[str, str], float]]:
         if query in self.series:
