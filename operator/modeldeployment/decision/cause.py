@@ -146,6 +146,13 @@ def apart(state: RuleState, pods: Pods, nodes: Mapping[str, str]) -> bool:
     return any(_apart(state, of, pods.intervals) is not None for of in groups)
 
 
+def healed(state: RuleState, pods: Pods) -> bool:
+    """Whether all pods together, as far as they are known, are proven to keep the bound itself."""
+    whole, bound, theta = sum(pods.canary.values(), Counts()), state.bound.share, _theta(state, pods.intervals)
+    good = kernel.pass_increments(whole.n, whole.high, bound=bound, detectable=1.0, theta=theta)
+    return float(kernel.log_mean_exp(good)) >= math.log(1 / state.plan.beta)
+
+
 def relieved(pods: Pods) -> bool:
     """Whether each pod of the canary gets no more requests than it is meant to bear, any more."""
     return pods.load is not None and pods.load < LOAD_RATIO_RELIEVED

@@ -9,7 +9,7 @@ from typing import TypeVar
 from modeldeployment.api.quantities import seconds
 from modeldeployment.api.status import QUERY_MAX, Cause, RevisionStatus, RolloutStatus
 from modeldeployment.decision import arms, sequential, threshold
-from modeldeployment.decision.cause import Pods, apart, relieved
+from modeldeployment.decision.cause import Pods, apart, healed, relieved
 from modeldeployment.decision.counting import count_arm, edges_of
 from modeldeployment.decision.evidence import Interval
 from modeldeployment.decision.memory import Memory, State, begin, compare, recall
@@ -124,7 +124,8 @@ def _interval(
 def _put_right(view: View, rollout: RolloutStatus, memory: Memory) -> Memory:
     """Where what was to blame is put right, the rule's tests start anew: what they saw says nothing about what is left.
 
-    That is where the pods of a pod's or a node's fault are gone and the rest is good, or too few pods are enough now.
+    That is where the pods of a pod's or a node's fault are gone and the rest is good, or all that is known of them is
+    (of who has restarted since: what is known is from then on); or where too few pods are enough now.
     """
     nodes, states, pods = view.workload(rollout.revision).nodes, dict(memory.states), dict(memory.pods)
     for rule in rollout.rules:
@@ -134,7 +135,8 @@ def _put_right(view: View, rollout: RolloutStatus, memory: Memory) -> Memory:
         right = rule.cause is Cause.CAPACITY and relieved(of)
         if rule.cause in (Cause.POD, Cause.NODE) and nodes:
             pods[rule.name] = there = replace(of, canary={pod: n for pod, n in of.canary.items() if pod in nodes})
-            right = len(there.canary) < len(of.canary) and not apart(state, there, nodes)
+            fewer = len(there.canary) < len(of.canary)
+            right = (fewer or healed(state, there)) and not apart(state, there, nodes)
         if right:
             states[rule.name] = sequential.RuleState.begin(state.bound, state.plan, state.row["dispersion"])
             pods[rule.name] = Pods()

@@ -385,3 +385,16 @@ def test_an_incident_after_a_clean_time_is_seen_and_passes_no_step() -> None:
     for version in "12":
         world.does(version).errors = 0.0
     world.until(lambda: "StepPassed" in world.effects, most=1200)
+
+
+def test_a_pod_that_healed_while_nobody_looked() -> None:
+    """The operator restarts and its container does too, under the same name: the rollout goes on after minutes."""
+    world = held()
+    world.run(1800)
+    world.restart()
+    world.does("2").errors = 0.0
+    world.run(10)
+    assert world.state == "PodFault", "nothing is known yet"
+    world.until("CanaryRunning", most=300)
+    world.run(600)
+    assert world.effects.count("PodFault") == 1, world.effects
