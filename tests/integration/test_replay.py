@@ -39,6 +39,8 @@ def model(stand: Stand) -> Model:
     model = Model(stand, "replayed")
     serve_first([model])
     with model.load() as load:
+        # A rollout is told by a version that had requests before the other one's first.
+        model.wait("clients to be counted", lambda: any(o.get("samples") for o in model.status.get("objectives", ())))
         model.apply("2", ERRORS)
         model.wait("2 to be taken back", lambda: model.state == "RolledBack", 60)
         model.wait("2 to be scaled down", lambda: model.replicas("2") == 0)
@@ -105,4 +107,4 @@ def test_another_policy_is_tried_on_what_happened(
         came[name] = one["policy"], one["badRequests"].get("errors", 0)
     assert came["own"][0] == "RolledBack"
     assert came["loose"][0] == "Promoted"
-    assert came["loose"][1] > 0
+    assert came["loose"][1] >= came["own"][1], "who keeps a bad version longer has no fewer bad requests"
