@@ -16,8 +16,8 @@ than to take it back. The tests are those of the rule, on the counts of its pods
 What was found stays found until something else is proven, so that a restart, which forgets the pods, takes nobody back:
 Pod and Node until the others are proven above the bound, too (log mean E_abs ≥ ln(1/α)); Capacity until its pods get
 less than LOAD_RATIO_RELIEVED times the requests (a queue is there at one moment and not at the next), or other failures
-come; Shared while both arms are above it. Once the pod is gone, or there are enough pods, the tests begin anew: nobody
-is taken back for what somebody put right.
+come; Shared while both arms are above it. Once the pod is gone or healed, or there are enough pods, the tests begin
+anew: nobody is taken back for what somebody put right.
 """
 
 from __future__ import annotations
