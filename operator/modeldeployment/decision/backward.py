@@ -77,9 +77,8 @@ def roll_back_on_evidence(view: View) -> Move | None:
     if rollout is None or rollout.verdict is not Verdict.FAIL:
         return None
     takes_back = {r.name for r in trial_rules(view.spec, view.default_objectives) if r.rolls_back}
-    causes = {cause.value for cause in view.spec.rollout.rollback_on_causes}
     failed = [r for r in rollout.rules if r.verdict is Verdict.FAIL and r.name in takes_back]
-    blamed = next((r for r in failed if r.cause in causes), failed[0] if failed else None)
+    blamed = next((r for r in failed if r.cause in view.takes_back), failed[0] if failed else None)
     rule = blamed.name if blamed else ""
     message = blamed.message if blamed else rollout.message
     if view.status.canary:

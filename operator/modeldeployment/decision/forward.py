@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from modeldeployment.api.conditions import ConditionType, find
 from modeldeployment.api.quantities import say_duration
 from modeldeployment.api.rollout import OnInconclusive, OverrideAction
 from modeldeployment.api.status import ModelDeploymentStatus, RevisionStatus, RolloutStatus, Verdict
@@ -12,6 +11,7 @@ from modeldeployment.decision.moves import (
     candidate,
     changed,
     no_way_back,
+    once,
     past_deadline,
     pods,
     promote,
@@ -76,9 +76,7 @@ def _hold(view: View, canary: RevisionStatus, message: str) -> Move:
     message = (
         f"{message}; held at {canary.wanted_weight}%: send it more traffic, or promote or abort it (kubectl model)"
     )
-    known = find(view.status.conditions, ConditionType.PROGRESSING)
-    record = None if known and known.reason == "Inconclusive" else view.record(canary, "Inconclusive", message)
-    return Move(view.status, "Inconclusive", message, "Unknown", record)
+    return Move(view.status, "Inconclusive", message, "Unknown", once(view, canary, "Inconclusive", message))
 
 
 def _measured(view: View, rollout: RolloutStatus) -> bool:
@@ -169,10 +167,8 @@ def hold_for_cause(view: View) -> Move | None:
         return None
     if view.overridden(OverrideAction.PROMOTE, canary.revision):
         return None
-    known = find(view.status.conditions, ConditionType.PROGRESSING)
     blamed = next((rule.name for rule in rollout.rules if rule.verdict is Verdict.FAIL), "")
-    told = known is not None and known.reason == rollout.reason
-    record = None if told else view.record(canary, rollout.reason, rollout.message, blamed)
+    record = once(view, canary, rollout.reason, rollout.message, blamed)
     return Move(view.status, rollout.reason, rollout.message, "Unknown", record)
 
 

@@ -153,9 +153,13 @@ def no_way_back(view: View, message: str) -> Move | None:
         return None
     state = "WaitingForStable"
     waits = f"{stable.version} has no Ready pod to return to ({pods(view, stable.revision, 1)}): {message}"[:1024]
+    return Move(view.status, state, waits, "Unknown", once(view, canary, state, waits))
+
+
+def once(view: View, revision: RevisionStatus, effect: str, message: str, rule: str = "") -> DecisionRecord | None:
+    """The decision to stay in a state, told when it begins; None while it goes on."""
     known = find(view.status.conditions, ConditionType.PROGRESSING)
-    record = None if known and known.reason == state else view.record(canary, state, waits)
-    return Move(view.status, state, waits, "Unknown", record)
+    return None if known and known.reason == effect else view.record(revision, effect, message, rule)
 
 
 def swap_back(

@@ -176,7 +176,7 @@ class RuleState:
             return self.absolute  # stable is dead or not measured: there is nothing to compare with
         return self.worse if self.absolute >= self.log_gate else -math.inf
 
-    @property
+    @cached_property
     def bad_now(self) -> tuple[bool, bool]:
         """Whether canary, and stable, were above detectable × bound in the last minutes: a look, not a proof.
 

@@ -127,8 +127,11 @@ def _put_right(view: View, rollout: RolloutStatus, memory: Memory) -> Memory:
     That is where the pods of a pod's or a node's fault are gone and the rest is good, or all that is known of them is
     (of who has restarted since: what is known is from then on); or where too few pods are enough now.
     """
+    blamed = [rule for rule in rollout.rules if rule.cause in (Cause.POD, Cause.NODE, Cause.CAPACITY)]
+    if not blamed:
+        return memory
     nodes, states, pods = view.workload(rollout.revision).nodes, dict(memory.states), dict(memory.pods)
-    for rule in rollout.rules:
+    for rule in blamed:
         state, of = states.get(rule.name), pods.get(rule.name)
         if not isinstance(state, sequential.RuleState) or of is None:
             continue

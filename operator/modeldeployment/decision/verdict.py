@@ -48,8 +48,7 @@ def verdict(view: View, rollout: RolloutStatus, memory: Memory) -> RolloutStatus
     if evidence.state is not DataState.FLOWING:
         return _with(rollout, Verdict.INCONCLUSIVE, evidence.state.value, evidence.message, judged)
     failed = [r for r, rule in zip(judged, rules, strict=True) if r.verdict is Verdict.FAIL and rule.rolls_back]
-    to_blame = {Cause(cause.value) for cause in view.spec.rollout.rollback_on_causes}
-    if own := [r for r in failed if r.cause in to_blame]:
+    if own := [r for r in failed if r.cause in view.takes_back]:
         return _with(rollout, Verdict.FAIL, "ObjectiveBroken", own[0].message, judged)
     if failed:
         first = next((r for r in failed if r.cause is not Cause.SHARED), failed[0])
@@ -175,8 +174,9 @@ def _needs(view: View, state: State) -> str:
         weight=on_trial.wanted_weight / FULL,
         interval=interval,
     )
-    to_fail = needed.fail_needed(state, traffic) if state.bound.rolls_back else None
-    return say.needs(needed.pass_needed(state, traffic), to_fail)
+    to_pass = needed.pass_needed(state, traffic)
+    to_fail = needed.fail_needed(state, traffic) if to_pass is None and state.bound.rolls_back else None
+    return say.needs(to_pass, to_fail)
 
 
 def _waiting(memory: Memory, waiting_for: list[RuleStatus]) -> str:

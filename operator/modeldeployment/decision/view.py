@@ -133,6 +133,11 @@ class View:
             return False
         return override.request_time is None or rollout is None or rollout.start_time <= override.request_time
 
+    @property
+    def takes_back(self) -> frozenset[Cause]:
+        """Causes of a broken bound for which a version is taken back."""
+        return frozenset(Cause(cause.value) for cause in self.spec.rollout.rollback_on_causes)
+
     def quarantine(self, revision: str) -> Quarantined | None:
         """The entry that keeps a revision out at the spec's attempt: only a higher one than failed is a retry."""
         attempt = self.spec.rollout.attempt

@@ -109,8 +109,7 @@ def compare(view: View) -> Move | None:
 def _may_take_back_now(view: View) -> bool:
     """Whether the last comparison proved it worse, and the spec has been changed so that this takes it back."""
     last = next((d for d in view.status.decisions if d.effect == "ComparisonEnded"), None)
-    causes = {cause.value for cause in view.spec.rollout.rollback_on_causes}
-    return last is not None and last.cause is Cause.CANARY and Cause.CANARY.value in causes
+    return last is not None and last.cause is Cause.CANARY and Cause.CANARY in view.takes_back
 
 
 def not_comparable(view: View) -> str:
