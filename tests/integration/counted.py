@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
+import time
 import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +22,8 @@ from modeldeployment.decision.evidence import Delta
 
 SCRAPE = 0.3
 """Seconds between scrapes."""
+PATIENCE = 60.0
+"""Seconds after which what is waited for is taken not to come."""
 EDGES = (100.0, 800.0)
 TEXT = "text/plain; version=0.0.4"
 
@@ -83,7 +87,8 @@ class Pod:
         self.created, self.refuses = datetime.now(UTC), False
 
     def restart(self) -> None:
-        """The process ends and another begins: counters start anew."""
+        """The process ends once its last counts were scraped, and another begins: counters start anew."""
+        wait_until("its last counts to be scraped", lambda: self.scraped == self.counts, PATIENCE)
         with self._lock:
             self.lives.append(self.scraped)
             self.counts, self.scraped = {}, {}
@@ -145,6 +150,18 @@ class Prometheus:
         self.child.start()
         wait_until("prometheus", self._ready, 60, self.child)
         wait_until("first scrapes", lambda: all(p.scrapes or p.refuses for p in self.pods), 30, self.child)
+
+    async def scraped(self) -> datetime:
+        """Waits until all that the pods counted so far is scraped; returns a time by which it was.
+
+        Twice each: the answer to one scrape may come too late for Prometheus.
+        """
+        enough = {pod.name: pod.scrapes + 2 for pod in self.pods}
+        deadline = time.monotonic() + PATIENCE
+        while missing := [pod.name for pod in self.pods if pod.scrapes < enough[pod.name] and not pod.refuses]:
+            assert time.monotonic() < deadline, f"Prometheus does not scrape {missing} any more"
+            await asyncio.sleep(0.02)
+        return datetime.now(UTC)
 
     def value(self, query: str, at: datetime) -> float:
         """The single value of an instant query; 0 without any."""

@@ -30,8 +30,8 @@ from modeldeployment.metrics.planning import plan
 
 INTERVAL = 1.0
 SETTLE = 0.5
-SEEN = INTERVAL + SCRAPE + SETTLE + 0.2
-"""Seconds after which what was counted was scraped, and looked at."""
+WINDOW = 60.0
+"""Seconds of the window that is asked for: longer than a test, also on a slow machine."""
 STALE_AFTER = 3.5
 KEY = ("ml", "fraud")
 STABLE, CANARY = "fraud-stable", "fraud-canary"
@@ -82,6 +82,20 @@ class Looks:
             await asyncio.sleep(0.05)
         return self.evidence[-1]
 
+    async def seen(self) -> Evidence:
+        """Looks on until all that was counted so far is in the evidence; returns the last."""
+        scraped = asyncio.create_task(self.prometheus.scraped())
+        while not scraped.done() or self.last is None or self.last < scraped.result():
+            await self.during(SCRAPE)
+        return self.evidence[-1]
+
+
+async def instant_after(counted: datetime) -> datetime:
+    """The first instant that can be looked at from then on."""
+    while (instant := evaluation_instant(datetime.now(UTC), INTERVAL, SETTLE)) < counted:
+        await asyncio.sleep(0.05)
+    return instant
+
 
 def watched(**more: Any) -> Watched:
     """The model of these tests."""
@@ -92,7 +106,7 @@ def watched(**more: Any) -> Watched:
             (STABLE, CANARY),
             serving=STABLE,
             interval=INTERVAL,
-            windows=frozenset({10.0}),
+            windows=frozenset({WINDOW}),
             needs_errors=True,
             needs_latency=True,
         ),
@@ -129,7 +143,7 @@ async def test_counts_equal_the_truth_and_increase_does_not(
         old.serve(20, 1, 2)
         first.serve(4, 0, 1)
         await looks.during(0.5)
-    await looks.during(SEEN)
+    await looks.seen()
     first.restart()
     second.begin()
     old.refuses = True  # a missed scrape, or three
@@ -144,13 +158,13 @@ async def test_counts_equal_the_truth_and_increase_does_not(
         old.serve(10)
         second.serve(2, 1, 1)
         await looks.during(0.4)
-    await looks.during(SEEN)
+    await looks.seen()
     second.restart()
     for _ in range(4):
         old.serve(10)
         second.serve(1, 1)
         await looks.during(0.4)
-    await looks.during(SEEN + INTERVAL)
+    await looks.seen()
 
     trial, control = total(looks.intervals, "trial"), total(looks.intervals, "control")
     truth = all_of(first, second)
@@ -164,7 +178,7 @@ async def test_counts_equal_the_truth_and_increase_does_not(
     assert control.errors == (old.truth().errors or 0) - (before.errors or 0)
     assert control.timed - control.faster[100.0] == 12
     assert abs(increase - (truth.errors or 0)) > 1
-    assert looks.evidence[-1].windows[10.0].requests > 0
+    assert looks.evidence[-1].windows[WINDOW].requests > 0
 
     after = [interval for interval in looks.intervals if interval.end > evidence_time]
     heir = Looks(prometheus, replace(looks.model, evidence_time=evidence_time))
@@ -180,16 +194,17 @@ async def test_a_new_operator_reads_what_was_spent(prometheus: Prometheus) -> No
     prometheus.start(*pods)
     for pod in pods:
         pod.serve(500, 20, 5)
-    await asyncio.sleep(SEEN)
+    await prometheus.scraped()
     for pod in pods:
         pod.serve(100, 3, 2)
-    await asyncio.sleep(SEEN + INTERVAL)
+    counted = await prometheus.scraped()
     slis = {kind: Sli(kind, 100.0 if kind is RuleKind.SLOW else 0.0, 0.99, 30 * 86_400.0) for kind in RuleKind}
     del slis[RuleKind.QUERY]
     name = f"{stem}-{'2' * 10}"  # of the other revision nobody knows any more
     created = {pod.name: pod.created for pod in pods if pod.created}
     model = replace(watched(revisions=(name,), serving=name, pods=created), slis=frozenset(slis.values()))
-    looks, instant = Looks(prometheus, model), evaluation_instant(datetime.now(UTC), INTERVAL, SETTLE)
+    # A store begins one interval early, and counts only revisions that it knows: all was counted before that.
+    looks, instant = Looks(prometheus, model), await instant_after(counted + timedelta(seconds=INTERVAL))
     await looks.look(instant)
     async with PrometheusClient(Connection(prometheus.url, timeout=5)) as client:
         await looks.store.recall([model], instant, client)
@@ -227,21 +242,18 @@ async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus
     # One model owns a revision: those that share the pods of `busy` are looked at one by one.
     looks = {m.key: Looks(prometheus, m, stale_after=STALE_AFTER) for m in models}
 
-    async def all_look() -> dict[str, Evidence]:
-        instant = evaluation_instant(datetime.now(UTC), INTERVAL, SETTLE)
+    async def all_look(counted: datetime) -> dict[str, Evidence]:
+        instant = await instant_after(counted)
         return {key[1]: await look.look(instant) for key, look in looks.items()}
 
-    for _ in range(50):
-        if (await all_look())["gone"].state is not DataState.NO_DATA:
-            break
-        await asyncio.sleep(0.2)
+    await all_look(await prometheus.scraped())
     gone.refuses = True
-    for _ in range(3):
+    for _ in range(2):
         busy.serve(5)
-        await asyncio.sleep(INTERVAL)
-        await all_look()
-    await asyncio.sleep(SEEN)
-    seen = await all_look()
+        await all_look(await prometheus.scraped())
+    await all_look(datetime.now(UTC) + timedelta(seconds=STALE_AFTER))
+    busy.serve(5)
+    seen = await all_look(await prometheus.scraped())
     told = {name: evidence.state for name, evidence in seen.items()}
     assert told == {
         "busy": DataState.FLOWING,
@@ -261,7 +273,7 @@ async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus
     assert "gives a string" in seen["asking"].query_errors['"up"']
     assert "gives a range vector" in seen["asking"].query_errors["up[1m]"]
     assert seen["busy"].values == {(*value, "busy"): float(busy.truth().requests)}
-    assert seen["busy"].windows[10.0].requests == 15
+    assert seen["busy"].windows[WINDOW].requests == 15
 
     every = [replace(models[0], metrics=Metrics(dialect=name)) for name in known(())]
     for identity in SeriesIdentity:
@@ -283,7 +295,7 @@ async def test_each_lack_of_data_has_its_state_and_reason(prometheus: Prometheus
     }
 
     prometheus.child.kill()
-    lost = (await all_look())["busy"]
+    lost = (await all_look(datetime.now(UTC)))["busy"]
     assert lost.state is DataState.QUERY_ERROR
     assert "cannot reach Prometheus" in lost.message
     assert not lost.intervals
@@ -309,14 +321,14 @@ async def test_a_canary_tells_how_hard_pressed_it_is(prometheus: Prometheus) -> 
     prometheus.start(old, new)
     trial = watched(metrics=Metrics(dialect=Dialect.VLLM), trial=CANARY, control=STABLE, trial_start=datetime.now(UTC))
     looks = Looks(prometheus, replace(trial, wants_signals=True))
-    await looks.during(SEEN)
+    await looks.seen()
     for k in range(1, 5):
         shows(old, 1000 + 100 * k, 90, (50, 50), (1, 1))
         shows(new, 10 + 20 * k, 7 * k, (3, 2), (1, 0))
         await looks.during(0.4)
-    await looks.during(SEEN)
+    await looks.seen()
     strain = [one for interval in looks.intervals for one in interval.strain.values()]
     assert sum(one.timeouts or 0 for one in strain) == 28, strain
     assert total(looks.intervals, "trial").errors == 28
-    assert strain[-1] == Strain(queue=5.0, saturation=0.5, timeouts=0), strain
+    assert replace(strain[-1], timeouts=None) == Strain(queue=5.0, saturation=0.5), strain
     assert not any(pod.startswith(STABLE) for interval in looks.intervals for pod in interval.strain)

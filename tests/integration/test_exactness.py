@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.counted import EDGES, SCRAPE, Pod, Prometheus
+from integration.counted import EDGES, PATIENCE, SCRAPE, Pod, Prometheus
 from integration.natively import HISTOGRAM, ClassicPod, NativePod
 from modeldeployment.api.serving import Histogram, LatencyUnit, Metrics, MetricsSource
 from modeldeployment.decision.evidence import DataState, Delta, Evidence
@@ -165,7 +165,7 @@ async def looking(prometheus: Prometheus, stories: list[Story], began: datetime)
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(check: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(check: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Until it holds, or so long: what is asserted afterwards says what was expected."""
     for _ in range(round(seconds / SCRAPE)):
         if check():
