@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OPERATOR_NAMESPACE = "modeldeployment-system"
 PLURALS = ("modeldeployments", "modelrevisions", "modelpolicies")
 FIRST_PORT = 18080
+PATIENCE = 120.0
+"""Seconds after which what is waited for is taken not to come, also on a slow machine."""
 JSON = dict[str, Any]
 
 
@@ -56,7 +58,9 @@ class Stand:
             self.lab.add_image(image, command=as_here.command, script=script, env=as_here.env)
         self.lab.apply(ROOT / "crds")
         for plural in PLURALS:
-            self.lab.kubectl("wait", "--for=condition=Established", f"crd/{plural}.modeldeployment.io", "--timeout=30s")
+            self.lab.kubectl(
+                "wait", "--for=condition=Established", f"crd/{plural}.modeldeployment.io", "--timeout=300s"
+            )
         self.lab.kubectl("create", "namespace", OPERATOR_NAMESPACE)
         self.policy()
 
@@ -77,7 +81,7 @@ class Stand:
         name: str = "operator",
         *,
         kubeconfig: Path | None = None,
-        lease_seconds: int = 4,
+        lease_seconds: int = 15,
         relist_seconds: float = 180,
         record: Path | None = None,
     ) -> Child:
@@ -102,9 +106,14 @@ class Stand:
         child.start()
         return child
 
+    def kill_operator(self, name: str = "operator") -> None:
+        """SIGKILL, and its Lease is let go: the next one need not wait until it is over."""
+        self.lab.process(name).kill()
+        self.lab.kubectl("delete", "lease", "--all", "-n", OPERATOR_NAMESPACE)
+
     def probe(self, path: str, name: str = "operator") -> httpx.Response:
         """GET on an operator's own server: /healthz, /readyz, /metrics."""
-        return httpx.get(f"http://{self.lab.host}:{self._ports[name]}{path}", timeout=5)
+        return httpx.get(f"http://{self.lab.host}:{self._ports[name]}{path}", timeout=60)
 
     def metric(self, sample: str, name: str = "operator") -> float:
         """The value of one of the operator's own series, by its text up to the value; 0 where it is absent."""
@@ -141,7 +150,7 @@ class Stand:
         """The column STATE."""
         return str(self.condition(name, "Progressing", namespace).get("reason", ""))
 
-    def wait(self, what: str, check: Callable[[], Any], seconds: float = 30.0, every: float = 0.1) -> Any:
+    def wait(self, what: str, check: Callable[[], Any], seconds: float = PATIENCE, every: float = 0.1) -> Any:
         """Waits until `check` returns something true, and returns that.
 
         Raises:
@@ -153,4 +162,4 @@ class Stand:
                 return found
             time.sleep(every)
         shown = self.lab.kubectl("get", "modeldeployments", "-A", "-o", "wide", check=False).stdout
-        raise AssertionError(f"not within {seconds:g}s: {what}\n{shown}")
+        raise AssertionError(f"not within {seconds:g}s: {what}\n{shown}\n{self.lab.failures()}")

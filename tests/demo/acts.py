@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from demo.act import Act
-from demo.stage import BOUND_MS, PROGRESS_DEADLINE, RATE, SCRAPE_SECONDS, Stage, of
+from demo.stage import BOUND_MS, LEASE_SECONDS, PROGRESS_DEADLINE, RATE, SCRAPE_SECONDS, Stage, of
 from demo.witness import IN_FLIGHT_SECONDS, answered_at
 from lab.load import Snapshot
 
@@ -147,7 +147,7 @@ def operator_killed(stage: Stage, act: Act) -> None:
     share = stage.clients.saw(killed).share(version)
     restarted = time.time()
     moved = stage.route.asked(killed, restarted)
-    stage.operator = stage.stand.operator()
+    stage.operator = stage.stand.operator(lease_seconds=LEASE_SECONDS)
     stage.timeline.did("operator: started again")
     act.check("no weight moved while it was away", moved == [{stable: 75, version: 25}], moved)
     act.check("the clients' requests went on as before", 0.15 <= share <= 0.35, f"{share:.0%} to the canary")

@@ -25,6 +25,8 @@ SCRAPE_SECONDS = 5.0
 """At 2 bad answers a second, the evidence against v3 takes about 5 s to come in, however often one scrapes."""
 BOUND_MS = 800.0
 PROGRESS_DEADLINE = 10.0
+LEASE_SECONDS = 8
+"""After SIGKILL nobody acts for so long: short, as somebody looks on."""
 SHORT: JSON = {"analysis": {"interval": "1s"}, "progressDeadline": f"{PROGRESS_DEADLINE:g}s", "watch": "5s"}
 """Laid over `spec.rollout` of the examples: a demo has minutes, where production has hours."""
 AT_REST = frozenset({"RolloutComplete", "RolledBack", "ProgressDeadlineExceeded", "Aborted", "RolloutCancelled"})
@@ -42,7 +44,7 @@ class Stage:
     def __enter__(self) -> Stage:
         self.stand.__enter__()
         try:
-            self.operator = self.stand.operator()
+            self.operator = self.stand.operator(lease_seconds=LEASE_SECONDS)
             self.route = Route(self.stand.lab, NAME).start()
             self.timeline = Timeline(self.stand, NAME, self.route)
             self.timeline.start()
@@ -128,7 +130,7 @@ class Stage:
         if not lab.prometheus.child.alive:
             lab.prometheus.start()
         if not self.operator.alive:
-            self.operator = self.stand.operator()
+            self.operator = self.stand.operator(lease_seconds=LEASE_SECONDS)
         try:
             self.stand.wait("the model at rest", lambda: self.state() in ("", *AT_REST), 15)
         except AssertionError:

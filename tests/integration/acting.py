@@ -7,19 +7,20 @@ Deployments and pods, Prometheus. `Model.state` and the conditions are the opera
 from __future__ import annotations
 
 import json
+import math
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 
 from builders import model_deployment
 from lab.load import Load
-from stand import Stand
+from stand import PATIENCE, Stand
 
 JSON = dict[str, Any]
 ROUTES = "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes"
@@ -34,9 +35,16 @@ SLOW = {"FAULT_LATENCY_MS": "600"}
 ROLLOUT: JSON = {
     "canary": {"traffic": "50%"},
     "analysis": {"interval": "1s"},
-    "progressDeadline": "8s",
+    "progressDeadline": "10m",
     "watch": "3s",
 }
+READY: JSON = {
+    "httpGet": {"path": "/healthz", "port": 8080},
+    "periodSeconds": 1,
+    "timeoutSeconds": 5,
+    "failureThreshold": 10,
+}
+"""Soon ready, and not unready when the machine stands still for some seconds."""
 OBJECTIVES = [{"name": "errors", "errorRate": {"max": "5%"}}]
 
 
@@ -65,7 +73,7 @@ class Model:
             "name": "model",
             "image": "model-server:1",
             "ports": [{"containerPort": 8080}],
-            "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1},
+            "readinessProbe": READY,
             "env": [{"name": name, "value": value} for name, value in (env or {}).items()],
         }
         fields = {
@@ -96,7 +104,7 @@ class Model:
         """A load generator for it, not started."""
         return self.stand.lab.load(self.host, rate, **options)
 
-    def wait(self, what: str, check: Callable[[], Any], seconds: float = 30) -> Any:
+    def wait(self, what: str, check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         """As `Stand.wait`, and names the model."""
         return self.stand.wait(f"{self.name}: {what}", check, seconds)
 
@@ -184,18 +192,18 @@ class Model:
             for condition in pod.get("status", {}).get("conditions", ())
         )
 
-    def wait_says(self, type_: str, status: str, reason: str, seconds: float = 30) -> None:
+    def wait_says(self, type_: str, status: str, reason: str, seconds: float = PATIENCE) -> None:
         """Until a condition is as given."""
         self.wait(f"{type_} {status}, {reason}", lambda: self.says(type_, status, reason), seconds)
 
     # Where scenes begin.
 
-    def wait_serving(self, version: str, seconds: float = 30) -> None:
+    def wait_serving(self, version: str, seconds: float = PATIENCE) -> None:
         """Until the gateway sends this version everything, and nothing else goes on."""
         self.wait(f"{version} to serve", lambda: self.weights() == {version: 100}, seconds)
         self.wait(f"{version} at rest", lambda: self.state == "RolloutComplete", seconds)
 
-    def wait_canary(self, version: str, weight: int = 50, seconds: float = 30) -> None:
+    def wait_canary(self, version: str, weight: int = 50, seconds: float = PATIENCE) -> None:
         """Until the gateway sends this version its share."""
         self.wait(f"{version} to get {weight}%", lambda: self.weights().get(version) == weight, seconds)
 
@@ -218,10 +226,12 @@ def weights_of(route: JSON) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Change:
-    """The weights that a route was given, and when (wall clock, as seen here)."""
+    """The weights that a route was given, when it was seen to ask for them, and when the gateway was seen to have
+    accepted them (wall clock here, unix seconds; infinite before it did)."""
 
     time: float
     weights: dict[str, int]
+    accepted: float = math.inf
 
 
 class RouteHistory:
@@ -234,11 +244,13 @@ class RouteHistory:
             base_url=plane.url,
             headers={"Authorization": f"Bearer {plane.tokens['admin']}"},
             verify=ssl.create_default_context(cafile=str(plane.ca_file)),
-            timeout=httpx.Timeout(5, read=1),
+            timeout=httpx.Timeout(60, read=1),
             trust_env=False,
         )
         self._changes: list[Change] = []
         self._versions: dict[str, str] = {}
+        self._version = ""
+        """Where the watch goes on; "": with a list."""
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def wait(self) -> None:
@@ -259,7 +271,8 @@ class RouteHistory:
     def changes(self) -> list[Change]:
         """What was seen so far, the first being the weights at the start; revisions as versions."""
         self._versions.update(self._model.versions())
-        return [Change(c.time, {self._versions.get(r, r): w for r, w in c.weights.items()}) for c in [*self._changes]]
+        named = self._versions
+        return [replace(c, weights={named.get(r, r): w for r, w in c.weights.items()}) for c in [*self._changes]]
 
     def of(self, version: str) -> list[int]:
         """The weights of one version, one after the other, without repeats."""
@@ -270,37 +283,48 @@ class RouteHistory:
                 out.append(weight)
         return out
 
+    def arrived(self, version: str, weight: int) -> float:
+        """Since when the gateway gives a version the weight that it has now; waits for that (unix seconds)."""
+
+        def since() -> float:
+            changes = self.changes()
+            other = max((n for n, c in enumerate(changes) if c.weights.get(version, 0) != weight), default=-1)
+            # Of changes with the same weight the first may have been overtaken before the gateway saw it.
+            return min((c.accepted for c in changes[other + 1 :]), default=math.inf)
+
+        self._model.wait(f"{version} to have {weight} % at the gateway", lambda: since() < math.inf)
+        return since()
+
     def _run(self) -> None:
-        version = ""
         while not self._stop.is_set():
             try:
-                version = self._watch(version or self._list())
+                self._watch()
+            except httpx.ReadTimeout:
+                pass  # nothing came for a second
             except (httpx.HTTPError, ValueError):
-                version = ""
-                self._stop.wait(0.05)
+                self._stop.wait(0.05)  # and goes on where it was: a new list would leave out what was in between
 
-    def _list(self) -> str:
+    def _list(self) -> None:
         listed = self._http.get(ROUTES).raise_for_status().json()
         for route in listed["items"]:
             self._see(route)
-        return str(listed["metadata"]["resourceVersion"])
+        self._version = str(listed["metadata"]["resourceVersion"])
 
-    def _watch(self, version: str) -> str:
-        """Watches until nothing came for a second; returns where to go on, "" for a new list."""
-        try:
-            with self._http.stream("GET", ROUTES, params={"watch": "1", "resourceVersion": version}) as answer:
-                for line in answer.raise_for_status().iter_lines():
-                    event = json.loads(line)
-                    if event["type"] == "ERROR":
-                        return ""
-                    version = event["object"]["metadata"]["resourceVersion"]
-                    if event["type"] != "DELETED":
-                        self._see(event["object"])
-                    if self._stop.is_set():
-                        break
-        except httpx.ReadTimeout:
-            pass
-        return version
+    def _watch(self) -> None:
+        """Watches until nothing came for a second."""
+        if not self._version:
+            self._list()
+        with self._http.stream("GET", ROUTES, params={"watch": "1", "resourceVersion": self._version}) as answer:
+            for line in answer.raise_for_status().iter_lines():
+                event = json.loads(line)
+                if event["type"] == "ERROR":  # it is too old
+                    self._version = ""
+                    return
+                self._version = event["object"]["metadata"]["resourceVersion"]
+                if event["type"] != "DELETED":
+                    self._see(event["object"])
+                if self._stop.is_set():
+                    return
 
     def _see(self, route: JSON) -> None:
         if route["metadata"]["name"] != self._model.name:
@@ -308,6 +332,8 @@ class RouteHistory:
         weights = weights_of(route)
         if not self._changes or self._changes[-1].weights != weights:
             self._changes.append(Change(time.time(), weights))
+        if accepted(route) and self._changes[-1].accepted == math.inf:
+            self._changes[-1] = replace(self._changes[-1], accepted=time.time())
 
 
 @contextmanager
@@ -327,4 +353,4 @@ def serve_first(models: Sequence[Model], version: str = "1") -> None:
     """Brings first versions up, all at once."""
     models[0].stand.apply(*(model.manifest(version) for model in models))
     for model in models:
-        model.wait_serving(version, 60)
+        model.wait_serving(version)

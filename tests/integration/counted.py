@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import threading
 import time
 import urllib.request
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from lab.binaries import binary
+from lab.ports import free_ports
 from lab.process import Child, wait_until
 from modeldeployment.decision.evidence import Delta
 
@@ -127,9 +127,8 @@ class Prometheus:
 
     def __init__(self, folder: Path, *more: str) -> None:
         """more: further flags."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.host = f"127.0.0.1:{free.getsockname()[1]}"
+        (port,) = free_ports(1)
+        self.host = f"127.0.0.1:{port}"
         self.url, self.folder = f"http://{self.host}", folder
         self.pods: list[Pod] = []
         self.replicas: tuple[str, ...] = ("",)

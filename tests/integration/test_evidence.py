@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from integration.counted import SCRAPE, Pod, Prometheus
+from integration.counted import PATIENCE, SCRAPE, Pod, Prometheus
 from modeldeployment.api.serving import Dialect, Metrics, MetricsSource, OwnDialect, SeriesIdentity
 from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interval, Strain
 from modeldeployment.decision.rules import RuleKind, Sli
@@ -92,9 +92,12 @@ class Looks:
 
 async def instant_after(counted: datetime) -> datetime:
     """The first instant that can be looked at from then on."""
-    while (instant := evaluation_instant(datetime.now(UTC), INTERVAL, SETTLE)) < counted:
-        await asyncio.sleep(0.05)
-    return instant
+    for _ in range(round(PATIENCE / SCRAPE)):
+        instant = evaluation_instant(datetime.now(UTC), INTERVAL, SETTLE)
+        if instant >= counted:
+            return instant
+        await asyncio.sleep(SCRAPE)
+    raise AssertionError(f"{counted} is far ahead")
 
 
 def watched(**more: Any) -> Watched:

@@ -29,6 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stand(folder: Path) -> Iterator[Stand]:
     """A Stand whose operator records."""
     with standing(operator=False) as stand:
+        stand.policy(delay="2s")  # what came into Prometheus late was not seen then, and is in its history
         stand.operator(record=folder)
         yield stand
 
@@ -42,7 +43,7 @@ def model(stand: Stand) -> Model:
         # A rollout is told by a version that had requests before the other one's first.
         model.wait("clients to be counted", lambda: any(o.get("samples") for o in model.status.get("objectives", ())))
         model.apply("2", ERRORS)
-        model.wait("2 to be taken back", lambda: model.state == "RolledBack", 60)
+        model.wait("2 to be taken back", lambda: model.state == "RolledBack")
         model.wait("2 to be scaled down", lambda: model.replicas("2") == 0)
         load.stop()
     return model
@@ -56,7 +57,7 @@ def command(stand: Stand, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

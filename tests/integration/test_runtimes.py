@@ -66,7 +66,7 @@ def over(told: Counted) -> float:
 
 def settled(read: Callable[[], Counted], requests: int) -> Counted:
     """What is read in the end: some servers tell an exporter of their counts every ten seconds only."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while (told := read()).requests != requests and time.monotonic() < deadline:
         time.sleep(0.2)
     return told

@@ -12,7 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+
 from lab.images import Image, ImageTable, full_reference
+from lab.kube import KubeError
 from lab.probes import Probe
 from lab.runner import SIGKILL, SIGTERM, Runner, Running
 
@@ -130,11 +133,13 @@ class Container:
         self._id = f"lab://{secrets.token_hex(32)}"
         try:
             process = await self._start(image)
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, KubeError, aiohttp.ClientError) as error:
             self._pod.record("Warning", "Failed", f"Error: {error}")
             self._end(128, "StartError", started, f"failed to create task for container: {error}")
             return 128
         self._process = process
+        if self._stopping:  # `stop` came while it was being started, and found nothing to stop
+            process.signal(SIGKILL)
         self._state = {"running": {"startedAt": started}}
         self._pod.record("Normal", "Started", "Container started")
         probes = asyncio.create_task(self._probe())

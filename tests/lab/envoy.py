@@ -85,6 +85,6 @@ class EnvoyFiles:
                 warming = [line for line in lines if "warming" in line and not line.endswith(": 0")]
                 if wanted in lines and not warming:
                     return
-            except aiohttp.ClientError:
+            except (aiohttp.ClientError, TimeoutError):
                 await asyncio.sleep(0.1)  # Envoy is away; it reads the files when it comes back
             await asyncio.sleep(0.003)

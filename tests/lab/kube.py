@@ -104,7 +104,7 @@ class Store:
                 version = await self._list()
                 self.synced.set()
                 await self._watch(version)
-            except (KubeError, aiohttp.ClientError, TimeoutError, ConnectionError, ValueError):
+            except (KubeError, aiohttp.ClientError, OSError, ValueError):
                 await asyncio.sleep(0.1)
 
     async def _list(self) -> str:

@@ -142,7 +142,7 @@ class Lab:
         *args: str,
         input: str | None = None,  # noqa: A002  (as in subprocess.run)
         check: bool = True,
-        timeout_seconds: float = 60,
+        timeout_seconds: float = 300,
     ) -> subprocess.CompletedProcess[str]:
         """Runs kubectl as admin. Raises CalledProcessError, with the output in it, unless `check` is False."""
         done = subprocess.run(
@@ -209,7 +209,12 @@ class Lab:
         self._children[f"load-{number}"] = load.child
         return load
 
-    def wait_until(self, what: str, check: Callable[[], bool], timeout_seconds: float = 30) -> None:
+    def failures(self) -> str:
+        """Which processes ended by themselves, not well, and their last words; "" if none did."""
+        failed = [child for child in {**self._children}.values() if child.failed]
+        return "\n".join(f"--- {child.name} ended with {child.returncode}:\n{child.tail()}" for child in failed)
+
+    def wait_until(self, what: str, check: Callable[[], bool], timeout_seconds: float = 120) -> None:
         """Polls until `check` is true. Raises TimeoutError naming `what`, or RuntimeError if the lab broke."""
         wait_until(what, check, timeout_seconds, *self._parts)
 

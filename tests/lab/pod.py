@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +104,9 @@ class Pod:
         await self._stop_containers()
         for task in (work, writer):
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        for ended in await asyncio.gather(work, writer, return_exceptions=True):
+            if isinstance(ended, Exception):  # told, and the pod's object goes all the same
+                traceback.print_exception(ended)
 
     async def _run_containers(self) -> None:
         self._dirty.set()

@@ -78,6 +78,7 @@ class Child:
         self.env = dict(env) if env is not None else dict(os.environ)
         self.cwd = cwd
         self._process: subprocess.Popen[bytes] | None = None
+        self._ended_here = False
 
     @property
     def pid(self) -> int:
@@ -113,7 +114,7 @@ class Child:
                     start_new_session=True,  # a Ctrl-C in the terminal is for the lab, which stops in order
                 )
 
-        self._process = _spawner.run(popen)
+        self._process, self._ended_here = _spawner.run(popen), False
         return self
 
     def stop(self, grace_seconds: float = 5) -> int | None:
@@ -128,6 +129,11 @@ class Child:
         """Sends any other signal, e.g. SIGSTOP to make a process pause."""
         if self.alive:
             os.kill(self.pid, number)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended, not well, and nobody ended it here."""
+        return not self._ended_here and self.returncode not in (None, 0)
 
     def wait(self, timeout_seconds: float) -> int:
         """Waits for its own end. Raises subprocess.TimeoutExpired."""
@@ -145,6 +151,7 @@ class Child:
         process = self._process
         if process is None:
             return None
+        self._ended_here = self._ended_here or process.poll() is None
         if process.poll() is None:
             os.kill(process.pid, number)
             try:
@@ -186,4 +193,4 @@ class Warden:
         """An orderly end: the same clean-up, now."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(120)

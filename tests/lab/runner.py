@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 import uuid
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from pathlib import Path
@@ -109,16 +110,24 @@ class Runner:
         request = {"id": identity, "script": script, "env": env, "cwd": str(cwd), "log": str(log)}
         self._zygote.stdin.write(json.dumps(request).encode() + b"\n")
         started, ended = self._started[identity], self._ended[identity]
-        return Forked(await started, ended)
+        try:
+            return Forked(await asyncio.shield(started), ended)
+        except asyncio.CancelledError:  # it is started all the same, and nobody waits for it any more
+            started.add_done_callback(lambda pid: Forked(pid.result(), ended).signal(SIGKILL))
+            raise
 
     async def _read_answers(self) -> None:
         assert self._zygote is not None and self._zygote.stdout is not None
-        async for line in self._zygote.stdout:
-            answer = json.loads(line)
-            if "pid" in answer:
-                self._started.pop(answer["id"]).set_result(answer["pid"])
-            else:
-                self._ended.pop(answer["id"]).set_result(answer["status"])
+        try:
+            async for line in self._zygote.stdout:
+                answer = json.loads(line)
+                if "pid" in answer:
+                    self._started.pop(answer["id"]).set_result(answer["pid"])
+                else:
+                    self._ended.pop(answer["id"]).set_result(answer["status"])
+        except Exception:
+            traceback.print_exc()
+            sys.exit("the zygote's answers cannot be read")  # ends the agent: without them no pod starts or stops
         sys.exit("the zygote died")
 
 

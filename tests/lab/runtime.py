@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import urllib.error
 import urllib.request
 import uuid
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from lab.environments import RUNTIMES, ensure_environment
+from lab.ports import free_ports
 from lab.process import LAB_ID, Child, Warden, wait_until
 from lab.scratch import make_folder
 
@@ -100,7 +100,7 @@ class RuntimeServer:
         self._folder = make_folder()
         marker = uuid.uuid4().hex
         self._warden = Warden(marker, self._folder)
-        self._names = {name: str(_free_port()) for name in ("port", "grpc", "metrics")}
+        self._names = dict(zip(("port", "grpc", "metrics"), map(str, free_ports(3)), strict=True))
         self._names |= {"folder": str(self._folder), "code": str(RUNTIMES)}
         for name, content in runtime.files:
             (self._folder / name).write_text(content)
@@ -119,7 +119,7 @@ class RuntimeServer:
     def __enter__(self) -> RuntimeServer:
         self._child.start()
         try:
-            wait_until("readiness", lambda: self.probe() == 200, 60, self._child)
+            wait_until("readiness", lambda: self.probe() == 200, 240, self._child)
         except BaseException:
             self._end()
             raise
@@ -156,9 +156,3 @@ class RuntimeServer:
     def _end(self) -> None:
         self._child.stop()
         self._warden.dismiss()
-
-
-def _free_port() -> int:
-    with socket.socket() as holder:
-        holder.bind((HOST, 0))
-        return int(holder.getsockname()[1])

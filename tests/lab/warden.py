@@ -33,7 +33,7 @@ def main() -> None:
     """Arguments: the lab's id and its folder. Returns when both are gone."""
     lab_id, folder = os.fsencode(sys.argv[1]), sys.argv[2]
     os.read(0, 1)  # returns at the end of file: the lab closed the pipe, or died
-    for _ in range(20):  # a process may have been starting another one
+    for _ in range(600):  # a process may have been starting another one
         left = processes_of(lab_id)
         if not left:
             break
