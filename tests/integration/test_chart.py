@@ -191,15 +191,15 @@ def test_recordings_have_a_volume() -> None:
     plain = one(template(), "Deployment")["spec"]["template"]["spec"]
     assert "volumes" not in plain and not any("record" in arg for arg in plain["containers"][0]["args"])
     for more, source in (
-        ("", {"emptyDir": {"sizeLimit": "4Gi"}}),
+        ("", {"emptyDir": {"sizeLimit": "1314Mi"}}),
         (",recording.claim=kept", {"persistentVolumeClaim": {"claimName": "kept"}}),
     ):
-        pod = one(template(f"--set=recording.enabled=true,recording.mebibytes=8{more}"), "Deployment")["spec"][
+        pod = one(template(f"--set=recording.enabled=true,recording.totalMebibytes=1000{more}"), "Deployment")["spec"][
             "template"
         ]
         (container,), (volume,) = pod["spec"]["containers"], pod["spec"]["volumes"]
         (mount,) = container["volumeMounts"]
-        assert f"--record={mount['mountPath']}" in container["args"] and "--record-mib=8" in container["args"]
+        assert {f"--record={mount['mountPath']}", "--record-mib=16", "--record-total-mib=1000"} <= {*container["args"]}
         assert mount["name"] == volume.pop("name") and volume == source
 
 

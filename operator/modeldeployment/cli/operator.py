@@ -44,6 +44,9 @@ def operator(
     record_mib: Annotated[
         int, typer.Option("--record-mib", min=1, help="The most of that for each model; the oldest goes first.")
     ] = 64,
+    record_total_mib: Annotated[
+        int, typer.Option("--record-total-mib", min=1, help="The most of that for all models; the oldest goes first.")
+    ] = 2048,
 ) -> None:
     """Runs the operator with $KUBECONFIG if it is set, else the pod's service account, else ~/.kube/config."""
     from modeldeployment.controller.app import Options, run  # kopf takes a second that no other verb should
@@ -51,7 +54,8 @@ def operator(
     logs.configure(log_level)
     timing = Timing(lease_seconds, max(1.3, lease_seconds * 2 / 3), max(1.0, lease_seconds / 7.5))
     try:
-        with Journal(record, record_mib * 2**20) if record else contextlib.nullcontext() as journal:
+        limits = (record_mib * 2**20, record_total_mib * 2**20)
+        with Journal(record, *limits) if record else contextlib.nullcontext() as journal:
             took = journal.took if journal else untold
             code = asyncio.run(run(Options(namespace, host, port, timing, relist_seconds, took)))
     except (

@@ -1,13 +1,12 @@
-"""Recordings as files: DIR/<namespace>/<name>/<when it began>.jsonl, so many bytes for each model and no more.
+"""Recordings as they are written: DIR/<namespace>/<name>/<when it began>.jsonl, so many bytes for each model.
 
 A file is complete in itself: a new one begins with the status and the tests as they are then. One begins when the
 operator starts, when a file is full, and after a line could not be written. Lines go to the files in a thread of their
-own, each by one append: a slow disk delays no decision, and a crash cuts the last line at most.
+own: a slow disk delays no decision.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import queue
@@ -23,11 +22,10 @@ from modeldeployment.decision.decide import Decision
 from modeldeployment.decision.view import View
 from modeldeployment.metrics import ModelKey
 from modeldeployment.replaying.recording import Header, Writer, header_line
+from modeldeployment.replaying.shelf import FILES, Shelf
 
 _LOG = logging.getLogger(__name__)
 
-FILES: Final = 4
-"""Files that a model's bytes are divided among: the oldest goes when a new one begins."""
 WAITING_MAX: Final = 10_000
 """Lines that wait for the disk; of a model whose line found no room, a new file begins."""
 STREAMS_MAX: Final = 20_000
@@ -49,6 +47,7 @@ class _Stream:
     began: datetime
     writer: Writer = field(default_factory=Writer)
     size: int = 0
+    begun: bool = False
     failed: bool = False
 
 
@@ -58,6 +57,7 @@ class Journal:
     Args:
         folder: where; it is made if need be.
         bytes_max: the most that one model's files have together.
+        total_max: the most that all files have together.
         now: the clock, for the files' names.
 
     Raises:
@@ -65,12 +65,17 @@ class Journal:
     """
 
     def __init__(
-        self, folder: Path, bytes_max: int = 64 * 2**20, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        folder: Path,
+        bytes_max: int = 64 * 2**20,
+        total_max: int = 2**31,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"nothing can be written into {folder}")
         self._folder, self._file_max, self._now = folder, max(1, bytes_max // FILES), now
+        self._shelf = Shelf(folder, total_max)
         self._streams: OrderedDict[ModelKey, _Stream] = OrderedDict()
         self._lines: queue.Queue[tuple[_Stream, str] | None] = queue.Queue(WAITING_MAX)
         self._told = False
@@ -127,28 +132,15 @@ class Journal:
             if stream.failed:  # a line is missing: what follows would not make sense
                 continue
             try:
-                self._write(stream.path, line.encode())
+                if not stream.begun:
+                    self._shelf.begin(stream.path)
+                    stream.begun = True
+                self._shelf.append(stream.path, line.encode())
                 self._told = False
+            except FileNotFoundError:
+                stream.failed = True  # it was among the oldest: another one begins
             except OSError as error:
                 stream.failed = True
                 if not self._told:
                     _LOG.error("recording not written", extra={"file": str(stream.path), "error": str(error)})
                 self._told = True
-
-    def _write(self, path: Path, line: bytes) -> None:
-        """Appends a line; a new file takes the place of the oldest."""
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-        except FileNotFoundError:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for old in sorted(path.parent.glob("*.jsonl"))[: -(FILES - 1)]:
-                with contextlib.suppress(FileNotFoundError):
-                    old.unlink()
-            # A manifest may hold what is not for everybody.
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            written = os.write(descriptor, line)
-            if written < len(line):
-                raise OSError(f"only {written} of {len(line)} bytes were written: the disk is full")
-        finally:
-            os.close(descriptor)

@@ -14,6 +14,7 @@ from modeldeployment.decision.view import View
 from modeldeployment.replaying import journal as module
 from modeldeployment.replaying.journal import Journal
 from modeldeployment.replaying.rerun import rerun
+from modeldeployment.replaying.shelf import FILES
 from unit.decision.worlds import START, Behaviour
 from unit.replaying.recorded import RecordedWorld
 
@@ -79,9 +80,9 @@ def test_a_model_has_no_more_than_its_bytes(tmp_path: Path, taken: list[tuple[Vi
             for view, decision in taken:
                 journal.took(KEY, view, decision)
     kept = files(tmp_path)
-    assert len(kept) == module.FILES
+    assert len(kept) == FILES
     longest = 12_000  # one look with all that it can say
-    assert sum(path.stat().st_size for path in kept) <= size + module.FILES * longest
+    assert sum(path.stat().st_size for path in kept) <= size + FILES * longest
     assert all(replayed(path) for path in kept)
 
 
@@ -122,6 +123,24 @@ def test_lines_that_find_no_room_begin_a_new_file(
         for view, decision in taken:
             journal.took(KEY, view, decision)
     assert all(replayed(path) for path in files(tmp_path) if len(path.read_text().splitlines()) > 1)
+
+
+def test_a_file_that_went_is_followed_by_another(tmp_path: Path, taken: list[tuple[View, Decision]]) -> None:
+    """It was among the oldest of all, or somebody removed it: what comes next is complete again."""
+    with Journal(tmp_path, now=clock) as journal:
+        journal.took(KEY, *taken[0])
+        while not (there := [path for path in files(tmp_path) if path.read_text().count("\n") == 2]):
+            pass
+        (first,) = there
+        first.unlink()
+        journal.took(KEY, *taken[1])
+        while not journal._streams[KEY].failed:
+            pass
+        for view, decision in taken[2:]:
+            journal.took(KEY, view, decision)
+    (second,) = files(tmp_path)
+    assert second != first, "the file that was removed goes on without its beginning"
+    assert replayed(second) == len(taken) - 2
 
 
 def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
