@@ -15,7 +15,7 @@ NAME, NAMESPACE = "modeldeployment-operator", "modeldeployment-system"
 
 
 def helm(*args: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs the lab's helm; the caller looks at the exit code."""
+    """Runs the lab's helm; the caller looks at the exit code. Its own `--timeout` must be shorter than this one's."""
     command = [binaries.binary("helm"), *args]
     whole = {**os.environ, **(env or {})}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=whole, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=whole, check=False)

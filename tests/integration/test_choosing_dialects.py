@@ -42,19 +42,23 @@ def test_auto_finds_the_runtime_and_stays_with_it(stand: Stand) -> None:
     def said() -> str:
         return str(model.condition("EvidenceAvailable").get("message", ""))
 
-    model.wait_says("EvidenceAvailable", "False", "DialectNotFound", 60)
+    model.wait_says("EvidenceAvailable", "False", "DialectNotFound")
     assert all(name in said() for name in ("Generic", "VLLM", "Istio"))
-    with watching(model) as (route,), model.load():
-        chosen = model.wait("Auto's choice", lambda: model.status.get("dialect"), 90)
+    with model.load() as load:
+        chosen = model.wait("Auto's choice", lambda: model.status.get("dialect"))
         assert (chosen["name"], chosen["revision"]) == ("Generic", model.revision("1"))
         model.wait_says("EvidenceAvailable", "True", "DataFlowing")
-        assert f"reads it as Generic, as {model.revision('1')} has series" in said()
+        words = f"reads it as Generic, as {model.revision('1')} has series"
+        model.wait(f"EvidenceAvailable to tell: {words}", lambda: words in said())
+        load.stop()
+    with watching(model) as (route,):
         model.apply("2", ERRORS)
-        model.wait_canary("2")
-        stand.lab.process("operator").kill()
+        model.wait_canary("2")  # without a request it stays there
+        stand.kill_operator()
         stand.operator()
-        model.wait("weight 0", lambda: route.of("2")[-1] == 0, 60)
-        model.wait("the end", lambda: model.state == "RolledBack")
+        with model.load():
+            model.wait("weight 0", lambda: route.of("2") == [0, 50, 0])
+            model.wait("the end", lambda: model.state == "RolledBack")
         assert model.status["dialect"] == chosen
     assert model.says("RolledBack", "True", "RolledBack")
 
@@ -70,7 +74,7 @@ def test_a_name_of_the_policy_is_known_as_soon_as_the_policy_has_it(stand: Stand
     with model.load():
         model.wait_says("EvidenceAvailable", "True", "DataFlowing")
         model.apply("2")
-        model.wait_serving("2", 60)
+        model.wait_serving("2")
         _dialects(stand, {"name": "shop", "requests": "inference_requests_total"})
         model.wait_says("EvidenceAvailable", "False", "DialectCannotAnswer")
     said = model.condition("EvidenceAvailable")["message"]

@@ -14,7 +14,7 @@ from integration.acting import ERRORS, ROLLOUT, Model, serve_first, watching
 from stand import ROOT, Stand
 
 JSON = dict[str, Any]
-STAYS = {"spec.rollout": {**ROLLOUT, "canary": {"steps": [{"traffic": "50%", "duration": "60s"}]}, "watch": "60s"}}
+STAYS = {"spec.rollout": {**ROLLOUT, "canary": {"steps": [{"traffic": "50%", "duration": "10m"}]}, "watch": "10m"}}
 MODELS: dict[str, JSON] = {
     "git": {"metadata.labels": {"team": "risk"}, "metadata.annotations": {"note": "from Git"}},
     "suspended": {},
@@ -38,7 +38,7 @@ def kubectl_model(stand: Stand, *args: str) -> str:
     """`kubectl model …`, as a person types it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "operator"), "KUBECONFIG": str(stand.lab.kubeconfig)}
     command = [sys.executable, "-m", "modeldeployment.cli", *args, "--namespace", "default"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -49,9 +49,9 @@ def test_the_operator_writes_status_and_nothing_else(models: dict[str, Model]) -
     model = models["git"]
     with model.load() as load:
         model.apply("2")
-        model.wait("promotion", lambda: model.weights() == {"2": 100}, 60)
+        model.wait("promotion", lambda: model.weights() == {"2": 100})
         model.apply("3", ERRORS)
-        model.wait("rollback", lambda: model.state == "RolledBack", 60)
+        model.wait("rollback", lambda: model.state == "RolledBack")
         load.stop()
     obj = model.stand.get("git")
     wanted = model.manifest("3", ERRORS)
@@ -105,7 +105,7 @@ def test_a_pause_by_a_person_stands_beside_git(models: dict[str, Model]) -> None
         assert model.replicas("2") == -1
         assert route.of("2") in ([0], [])
         kubectl_model(model.stand, "resume", "suspended")
-        model.wait("promotion", lambda: model.weights() == {"2": 100}, 60)
+        model.wait("promotion", lambda: model.weights() == {"2": 100})
         load.stop()
     assert route.of("2") == [0, 50, 100]
 
@@ -114,16 +114,16 @@ def test_advance_takes_bad_versions_back_and_all_moves_nothing(models: dict[str,
     """suspend.mode Advance in mid-canary: no promotion, but a bad canary goes. Mode All: it stays, errors and all,
     until the pause ends; then it goes."""
     model = models["frozen"]
-    stays = {"spec.rollout": {**ROLLOUT, "canary": {"steps": [{"traffic": "50%", "duration": "60s"}]}}}
+    stays = {"spec.rollout": {**ROLLOUT, "canary": {"steps": [{"traffic": "50%", "duration": "10m"}]}}}
     with watching(model) as (route,):
         model.apply("2", ERRORS)
         model.wait_canary("2")
         kubectl_model(model.stand, "pause", "frozen", "--all")
         model.wait("the pause", lambda: model.says("Progressing", "Unknown", "Suspended"))
         with model.load() as load:
+            model.wait("errors", lambda: load.snapshot().bad > 20)
             time.sleep(6)
             assert route.of("2") == [0, 50]
-            assert load.snapshot().bad > 20
             kubectl_model(model.stand, "pause", "frozen")  # now only nothing may advance
             model.wait("weight 0", lambda: model.weights() == {"1": 100})
             # A good one on its way: paused at its weight.
@@ -136,13 +136,13 @@ def test_advance_takes_bad_versions_back_and_all_moves_nothing(models: dict[str,
             time.sleep(6)
             assert route.of("3") == [0, 50]
             kubectl_model(model.stand, "resume", "frozen")
-            model.wait("promotion", lambda: model.weights() == {"3": 100}, 60)
+            model.wait("promotion", lambda: model.weights() == {"3": 100})
             load.stop()
 
 
 def test_abort_beats_everything_and_promote_skips_what_is_left(models: dict[str, Model]) -> None:
     """`kubectl model abort`: weight 0 at once, quarantined, told who. `kubectl model promote`: everything at once,
-    though the step lasts a minute. Both words end with the revision they were about."""
+    though the step lasts minutes. Both words end with the revision they were about."""
     aborted, hurried = models["aborted"], models["hurried"]
     with watching(aborted, hurried) as (one, other), aborted.load(50) as load, hurried.load(50) as second:
         aborted.apply("2")
@@ -174,7 +174,7 @@ def test_a_quarantined_version_is_tried_again_only_when_asked(models: dict[str, 
     model, stand = models["retried"], models["retried"].stand
     with watching(model) as (route,), model.load() as load:
         model.apply("2", ERRORS)
-        model.wait("rollback", lambda: route.of("2") == [0, 50, 0] and model.state == "RolledBack", 60)
+        model.wait("rollback", lambda: route.of("2") == [0, 50, 0] and model.state == "RolledBack")
         model.apply("2", ERRORS, overrides={"metadata.labels": {"synced": "again"}})
         stand.lab.process("operator").stop()
         stand.operator()
@@ -184,8 +184,8 @@ def test_a_quarantined_version_is_tried_again_only_when_asked(models: dict[str, 
         assert route.of("2") == [0, 50, 0]
         assert model.replicas("2") == 0
         kubectl_model(stand, "retry", "retried")
-        model.wait("the second rollback", lambda: route.of("2") == [0, 50, 0, 50, 0], 60)
-        model.wait("its entry", lambda: [q["attempt"] for q in model.status["quarantined"]] == [2])
+        model.wait("the second rollback", lambda: route.of("2") == [0, 50, 0, 50, 0])
+        model.wait("its entry", lambda: [q["attempt"] for q in model.status.get("quarantined", [])] == [2])
         time.sleep(2)
         load.stop()
     assert route.of("2") == [0, 50, 0, 50, 0]
@@ -196,11 +196,12 @@ def test_a_changed_version_is_not_the_quarantined_one(models: dict[str, Model]) 
     model = models["again"]
     with watching(model) as (route,), model.load() as load:
         model.apply("2", ERRORS)
-        model.wait("rollback", lambda: model.state == "RolledBack", 60)
+        model.wait("rollback", lambda: model.state == "RolledBack")
         quarantined = model.status["quarantined"][0]["revision"]
         model.apply("2")
-        model.wait("promotion", lambda: model.weights() == {"2": 100}, 60)
+        model.wait("promotion", lambda: model.weights() == {"2": 100})
         load.stop()
     assert model.status["stable"]["revision"] != quarantined
     assert model.condition("RolledBack") == {}
-    assert route.changes()[-1].weights == {"2": 100, "1": 0}
+    promoted = next(change for change in route.changes() if change.weights.get("2") == 100)
+    assert promoted.weights == {"2": 100, "1": 0}

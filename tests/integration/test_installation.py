@@ -16,6 +16,7 @@ import httpx
 import pytest
 import yaml
 
+from integration.conftest import keep_logs
 from integration.helm import CHART, NAME, NAMESPACE, helm
 from lab import Lab
 from lab.scratch import listen_address
@@ -25,7 +26,7 @@ from modeldeployment.api.owner import Owner
 from modeldeployment.controller.effects import REVISIONS_KEPT
 from modeldeployment.serving import children
 from modeldeployment.traffic import gateway
-from stand import ROOT
+from stand import PATIENCE, ROOT
 
 JSON = dict[str, Any]
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{NAME}"
@@ -58,21 +59,16 @@ class Cluster:
     def upgrade(self, **values: Any) -> str:
         """`helm upgrade --install` of the release with these values only; what helm told."""
         settings = [f"--set-json={key}={json.dumps(value)}" for key, value in values.items()]
-        return self.helm("upgrade", "--install", NAME, CHART, "--wait", "--timeout=60s", *settings).stdout
+        return self.helm("upgrade", "--install", NAME, CHART, "--wait", "--timeout=300s", *settings).stdout
 
     def pods(self) -> dict[str, str]:
         """The operator's Ready pods and their addresses on this machine."""
         pods = self.lab.api.list(f"/api/v1/namespaces/{NAMESPACE}/pods", labelSelector=f"app.kubernetes.io/name={NAME}")
         return {p["metadata"]["name"]: listen_address(p["status"]["podIP"]) for p in pods if _ready(p)}
 
-    def metric(self, pod: str, sample: str) -> float:
-        """The sum of the operator's own series whose text has this beginning."""
-        text = httpx.get(f"http://{self.pods()[pod]}:8080/metrics", timeout=5).text
-        return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(sample))
-
-    def leaders(self) -> list[str]:
-        """The pods that say that they act."""
-        return [pod for pod in self.pods() if self.metric(pod, "modeldeployment_leader ") == 1]
+    def leaders(self) -> dict[str, str]:
+        """The pods that say that they act, and their addresses."""
+        return {pod: address for pod, address in self.pods().items() if _sum(address, "modeldeployment_leader ") == 1}
 
     def told(self) -> str:
         """What the operator's pods logged."""
@@ -82,10 +78,11 @@ class Cluster:
 
     def requests(self) -> list[JSON]:
         """What the API server wrote down about the operator's requests to resources."""
-        entries = map(json.loads, self._audit.read_text().splitlines())
+        text = self._audit.read_text()
+        entries = map(json.loads, text[: text.rfind("\n") + 1].splitlines())  # the last line may be on its way
         return [entry for entry in entries if "objectRef" in entry]
 
-    def wait(self, what: str, check: Callable[[], Any], seconds: float = 30.0) -> Any:
+    def wait(self, what: str, check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
         """What `check` returns, once that is true. Fails with what the operator told when it never is."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -115,6 +112,15 @@ class Cluster:
     def model(self, name: str, version: str = "1.0.0", image: str = "model-server:1", **env: str) -> None:
         """Applies it as a person does."""
         self.lab.kubectl("apply", "-f", "-", input=json.dumps(self.manifest(name, version, image, **env)))
+
+
+def _sum(address: str, sample: str) -> float:
+    """The sum of an operator's own series whose text has this beginning; 0 while it does not answer."""
+    try:
+        text = httpx.get(f"http://{address}:8080/metrics", timeout=60).text
+    except httpx.HTTPError:
+        return 0
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(sample))
 
 
 def _ready(pod: JSON) -> bool:
@@ -152,6 +158,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made.upgrade(**_values(lab))
         yield made
     finally:
+        keep_logs(lab)
         lab.stop()
 
 
@@ -159,7 +166,7 @@ def _values(lab: Lab, **more: Any) -> JSON:
     """Values of an installation in the lab."""
     prometheus = {"url": lab.prometheus_url, "secretRef": {"namespace": "monitoring", "name": "prometheus"}}
     policy = {"create": True, "spec": {"prometheus": prometheus, "steadyInterval": "1s"}}
-    return {"modelPolicy": policy, "leaseSeconds": 4, "relistSeconds": 5, **more}
+    return {"modelPolicy": policy, "leaseSeconds": 15, "relistSeconds": 5, **more}
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +175,9 @@ def story(cluster: Cluster) -> Cluster:
     _foreign_children(cluster)
     cluster.model("fraud", "1.0.0")
     cluster.wait("the first version serves", lambda: _serves(cluster, "1.0.0"))
-    with cluster.lab.load("fraud.example.com", rate=100, duration_seconds=60):
+    with cluster.lab.load("fraud.example.com", rate=100):
         cluster.model("fraud", "2.0.0", FAULT_ERROR_RATE="0.3")
-        cluster.wait("the canary gets traffic", lambda: (cluster.status("fraud").get("canary") or {}).get("weight"))
+        cluster.wait("the canary gets traffic", lambda: _had_traffic(cluster))
         cluster.wait("the bad version is taken back", lambda: cluster.status("fraud").get("quarantined"))
         cluster.wait("the first version has all traffic again", lambda: _serves(cluster, "1.0.0"))
     for name in FOREIGN:
@@ -184,6 +191,12 @@ def story(cluster: Cluster) -> Cluster:
 
 def _tells(cluster: Cluster, name: str, words: str) -> bool:
     return words in json.dumps(cluster.status(name))
+
+
+def _had_traffic(cluster: Cluster) -> bool:
+    """Whether the canary gets traffic, or has got so much of it already that it was taken back."""
+    status = cluster.status("fraud")
+    return bool((status.get("canary") or {}).get("weight") or status.get("quarantined"))
 
 
 def _on_trial(cluster: Cluster, version: str) -> bool:
@@ -260,7 +273,7 @@ def _conflict(cluster: Cluster) -> None:
     """Somebody writes all the time while the operator does: it reads anew and goes on."""
     path = f"{API}/namespaces/default/modeldeployments/fraud"
     cluster.model("fraud", "4.0.0", image="lab/not-built")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while not any(r["verb"] == "get" and r["objectRef"]["resource"] == "modeldeployments" for r in cluster.requests()):
         assert time.monotonic() < deadline, "no write met another's"
         for number in range(50):
@@ -274,7 +287,7 @@ def test_the_installation_says_what_to_do_next(cluster: Cluster) -> None:
     assert cluster.lab.prometheus_url in notes
     command = re.search(r"kubectl (--namespace \S+ rollout status \S+)", notes)
     assert command, notes
-    cluster.lab.kubectl(*command.group(1).split(), "--timeout=20s")
+    cluster.lab.kubectl(*command.group(1).split(), "--timeout=120s")
 
 
 def test_the_operator_is_never_refused(story: Cluster) -> None:
@@ -282,18 +295,25 @@ def test_the_operator_is_never_refused(story: Cluster) -> None:
     assert [taken["version"] for taken in story.status("fraud")["quarantined"]] == ["2.0.0"]
     refused = [r for r in story.requests() if r["responseStatus"]["code"] in (401, 403)]
     assert not refused, f"refused by RBAC: {sorted({(r['verb'], r['requestURI']) for r in refused})}"
-    (leader,) = story.leaders()
-    assert story.metric(leader, "modeldeployment_api_requests_total") > 100
-    assert 'code="403"' not in httpx.get(f"http://{story.pods()[leader]}:8080/metrics", timeout=5).text
+    assert len(story.requests()) > 100
+    (address,) = story.wait("one leads", story.leaders).values()
+    # It may be a process that has not been there for the whole story: lists and renewals go on.
+    story.wait("its own count of requests", lambda: _sum(address, "modeldeployment_api_requests_total") > 100)
+    assert 'code="403"' not in httpx.get(f"http://{address}:8080/metrics", timeout=60).raise_for_status().text
     assert "forbidden" not in story.told().lower()
 
 
 def test_no_right_is_unused(story: Cluster) -> None:
     """Each verb on each resource that the roles grant was asked for; the exceptions are listed with their reason."""
-    used = {right for request in story.requests() for right in _rights(request)}
     granted = set(_granted(story.lab))
-    unused = granted - used - BY_ADMISSION
-    assert not unused, f"granted and never used: {sorted(unused)}"
+
+    def unused() -> set[tuple[str, str, str, str]]:
+        return granted - BY_ADMISSION - {right for request in story.requests() for right in _rights(request)}
+
+    deadline = time.monotonic() + PATIENCE
+    while unused() and time.monotonic() < deadline:  # what tells of the last events, and cleans up, may be on its way
+        time.sleep(0.5)
+    assert not unused(), f"granted and never used: {sorted(unused())}"
 
 
 def _granted(lab: Lab) -> Iterator[tuple[str, str, str, str]]:
@@ -378,7 +398,7 @@ def test_people_get_rights_with_their_roles(cluster: Cluster, role: str, verb: s
         done = cluster.lab.kubectl("auth", "can-i", verb, *resource.split(), f"--as={role}", check=False)
         return done.stdout.strip() == answer
 
-    cluster.wait(f"{role} may {verb} {resource}: {answer}", says, 10)
+    cluster.wait(f"{role} may {verb} {resource}: {answer}", says)
 
 
 def test_a_second_operator_is_refused(cluster: Cluster) -> None:
@@ -395,7 +415,7 @@ def test_upgrades_change_values_and_one_of_two_leads(cluster: Cluster) -> None:
     pods = cluster.wait("two pods are Ready", lambda: len(found := cluster.pods()) == 2 and found)
     (leader,) = cluster.wait("one leads", cluster.leaders)
     other = next(pod for pod in pods if pod != leader)
-    assert httpx.get(f"http://{pods[other]}:8080/readyz", timeout=5).text == "ok"
+    assert httpx.get(f"http://{pods[other]}:8080/readyz", timeout=60).text == "ok"
     pod = cluster.lab.api.get(f"/api/v1/namespaces/{NAMESPACE}/pods/{other}")
     assert pod["metadata"]["annotations"]["example.com/team"] == "ml"
     assert "--log-level=debug" in pod["spec"]["containers"][0]["args"]
