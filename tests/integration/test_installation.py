@@ -90,7 +90,7 @@ class Cluster:
                 return found
             time.sleep(0.1)
         shown = self.lab.kubectl("get", "modeldeployments,pods", "-A", "-o", "wide", check=False).stdout
-        raise AssertionError(f"not within {seconds:g}s: {what}\n{shown}\n{self.told()[-4000:]}")
+        raise AssertionError(f"not within {seconds:g}s: {what}\n{shown}\n{self.told()[-4000:]}\n{self.lab.failures()}")
 
     def status(self, name: str) -> JSON:
         """A ModelDeployment's status; {} before the first."""
