@@ -95,15 +95,16 @@ def end_step(model: Model) -> None:
 
 
 def test_stale_data_neither_promotes_nor_rolls_back(models: dict[str, Model]) -> None:
-    """Prometheus stops to scrape the canaries: StaleData; a good one is not promoted though its step is over, a bad one
-    is not taken back though its clients see errors. When they are scraped again, both get what they deserve."""
+    """Prometheus stops to scrape the canaries: StaleData; a good one is not promoted though its evidence is enough and
+    its step is over, a bad one is not taken back though its clients see errors. When they are scraped again, both get
+    what they deserve."""
     good, bad = models["stale-good"], models["stale-bad"]
     prometheus = good.stand.lab.prometheus
     with watching(good, bad) as (good_route, bad_route), good.load(50) as good_load:
         bad.apply("2", ERRORS)  # without load so far: it has not shown yet
         bad.wait_canary("2")
         good.apply("2")
-        good.wait_canary("2")
+        wait_told(good, "Progressing", "evidence is enough; this step lasts")
         with unscraped_pods(prometheus, "stale-.*"):
             for model in (good, bad):
                 model.wait_says("EvidenceAvailable", "False", "StaleData")
@@ -161,7 +162,7 @@ def test_weights_hold_while_prometheus_is_away(models: dict[str, Model]) -> None
         bad.apply("2", ERRORS)
         bad.wait_canary("2")
         good.apply("2")
-        good.wait_canary("2")
+        wait_told(good, "Progressing", "evidence is enough; this step lasts")
         with stopped(stand.lab.prometheus):
             bad_load = bad.load(50).start()
             for model in (good, bad):
