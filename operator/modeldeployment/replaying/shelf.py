@@ -22,7 +22,10 @@ class Shelf:
 
     def __init__(self, folder: Path, bytes_max: int) -> None:
         self._folder, self._bytes_max = folder, bytes_max
-        self._sizes: dict[Path, int] | None = None  # the oldest first; looked up when the first file begins
+        self._sizes: dict[Path, int] = {}
+        """Bytes of each file, the oldest first."""
+        self._total = 0
+        self._looked = False
 
     def begin(self, path: Path) -> None:
         """A new file, empty.
@@ -30,14 +33,16 @@ class Shelf:
         Raises:
             OSError: it cannot be made.
         """
+        if not self._looked:  # only now: until it leads, another operator may write here
+            self._look()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in sorted(path.parent.glob("*.jsonl"))[: -(FILES - 1)]:
             self._drop(old)
         path.touch(mode=0o600)  # a manifest may hold what is not for everybody
-        self._known.setdefault(path, 0)
+        self._sizes[path] = 0
 
     def append(self, path: Path, line: bytes) -> None:
-        """One line, by one write: a crash cuts the last one at most.
+        """One line of a file that was begun, by one write: a crash cuts the last one at most.
 
         Raises:
             FileNotFoundError: the file was among the oldest, or somebody removed it.
@@ -48,31 +53,23 @@ class Shelf:
             written = os.write(descriptor, line)
         finally:
             os.close(descriptor)
-        self._known[path] = self._known.get(path, 0) + written
+        self._sizes[path] += written
+        self._total += written
+        while self._total > self._bytes_max and (old := next((p for p in self._sizes if p != path), None)):
+            self._drop(old)
         if written < len(line):
             raise OSError(f"only {written} of {len(line)} bytes were written: the disk is full")
-        self._total += written
-        for old in list(self._known) if self._total > self._bytes_max else ():
-            if self._total <= self._bytes_max:
-                break
-            if old != path:
-                self._drop(old)
 
-    @property
-    def _known(self) -> dict[Path, int]:
-        if self._sizes is None:
-            found = sorted(self._folder.glob("*/*/*.jsonl"), key=lambda path: path.name)
-            self._sizes = {}
-            for path in found:
-                with contextlib.suppress(FileNotFoundError):
-                    self._sizes[path] = path.stat().st_size
-            self._total = sum(self._sizes.values())
-        return self._sizes
+    def _look(self) -> None:
+        for path in sorted(self._folder.glob("*/*/*.jsonl"), key=lambda path: path.name):
+            with contextlib.suppress(FileNotFoundError):
+                self._sizes[path] = path.stat().st_size
+        self._total, self._looked = sum(self._sizes.values()), True
 
     def _drop(self, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
-        self._total -= self._known.pop(path, 0)
+        self._total -= self._sizes.pop(path, 0)
         with contextlib.suppress(OSError):  # others are in it
             path.parent.rmdir()
             path.parent.parent.rmdir()
