@@ -14,14 +14,12 @@ import httpx
 
 from lab import Lab
 from lab.images import default_images
-from lab.process import Child
+from lab.process import PATIENCE, Child
 
 ROOT = Path(__file__).resolve().parent.parent
 OPERATOR_NAMESPACE = "modeldeployment-system"
 PLURALS = ("modeldeployments", "modelrevisions", "modelpolicies")
 FIRST_PORT = 18080
-PATIENCE = 120.0
-"""Seconds after which what is waited for is taken not to come, also on a slow machine."""
 JSON = dict[str, Any]
 
 
@@ -107,7 +105,7 @@ class Stand:
         return child
 
     def kill_operator(self, name: str = "operator") -> None:
-        """SIGKILL, and its Lease is let go: the next one need not wait until it is over."""
+        """SIGKILL, and its Lease is let go: the next one need not wait until it is over (test_handover.py's two do)."""
         self.lab.process(name).kill()
         self.lab.kubectl("delete", "lease", "--all", "-n", OPERATOR_NAMESPACE)
 
@@ -160,6 +158,7 @@ class Stand:
         while time.monotonic() < deadline:
             if found := check():
                 return found
+            self.lab.check_parts()
             time.sleep(every)
         shown = self.lab.kubectl("get", "modeldeployments", "-A", "-o", "wide", check=False).stdout
         raise AssertionError(f"not within {seconds:g}s: {what}\n{shown}\n{self.lab.failures()}")

@@ -20,7 +20,8 @@ import httpx
 
 from builders import model_deployment
 from lab.load import Load
-from stand import PATIENCE, Stand
+from lab.process import PATIENCE
+from stand import Stand
 
 JSON = dict[str, Any]
 ROUTES = "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes"
@@ -198,14 +199,14 @@ class Model:
 
     # Where scenes begin.
 
-    def wait_serving(self, version: str, seconds: float = PATIENCE) -> None:
+    def wait_serving(self, version: str) -> None:
         """Until the gateway sends this version everything, and nothing else goes on."""
-        self.wait(f"{version} to serve", lambda: self.weights() == {version: 100}, seconds)
-        self.wait(f"{version} at rest", lambda: self.state == "RolloutComplete", seconds)
+        self.wait(f"{version} to serve", lambda: self.weights() == {version: 100})
+        self.wait(f"{version} at rest", lambda: self.state == "RolloutComplete")
 
-    def wait_canary(self, version: str, weight: int = 50, seconds: float = PATIENCE) -> None:
+    def wait_canary(self, version: str, weight: int = 50) -> None:
         """Until the gateway sends this version its share."""
-        self.wait(f"{version} to get {weight}%", lambda: self.weights().get(version) == weight, seconds)
+        self.wait(f"{version} to get {weight}%", lambda: self.weights().get(version) == weight)
 
 
 def accepted(route: JSON) -> bool:
@@ -301,6 +302,9 @@ class RouteHistory:
                 self._watch()
             except httpx.ReadTimeout:
                 pass  # nothing came for a second
+            except httpx.HTTPStatusError as error:
+                self._version = "" if error.response.status_code == 410 else self._version
+                self._stop.wait(0.05)
             except (httpx.HTTPError, ValueError):
                 self._stop.wait(0.05)  # and goes on where it was: a new list would leave out what was in between
 
@@ -317,7 +321,7 @@ class RouteHistory:
         with self._http.stream("GET", ROUTES, params={"watch": "1", "resourceVersion": self._version}) as answer:
             for line in answer.raise_for_status().iter_lines():
                 event = json.loads(line)
-                if event["type"] == "ERROR":  # it is too old
+                if event["type"] == "ERROR":  # too old, most often
                     self._version = ""
                     return
                 self._version = event["object"]["metadata"]["resourceVersion"]

@@ -20,6 +20,13 @@ CRDS = Path(__file__).parents[2] / "crds"
 KINDS = ("ModelDeployment", "ModelRevision", "ModelPolicy")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that hangs is ended late: modules' fixtures are in its time, and the machine may be slow."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(1200))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_process_survives() -> Iterator[None]:
     """When all tests of this process are over, nothing that a lab of theirs started is left."""

@@ -191,15 +191,17 @@ def test_recordings_have_a_volume() -> None:
     plain = one(template(), "Deployment")["spec"]["template"]["spec"]
     assert "volumes" not in plain and not any("record" in arg for arg in plain["containers"][0]["args"])
     for more, source in (
-        ("", {"emptyDir": {"sizeLimit": "1314Mi"}}),
+        ("", {"emptyDir": {"sizeLimit": "1310784Mi"}}),
         (",recording.claim=kept", {"persistentVolumeClaim": {"claimName": "kept"}}),
     ):
-        pod = one(template(f"--set=recording.enabled=true,recording.totalMebibytes=1000{more}"), "Deployment")["spec"][
-            "template"
-        ]
+        pod = one(
+            template(f"--set=recording.enabled=true{more}", "--set-json=recording.totalMebibytes=1048576"), "Deployment"
+        )["spec"]["template"]
         (container,), (volume,) = pod["spec"]["containers"], pod["spec"]["volumes"]
         (mount,) = container["volumeMounts"]
-        assert {f"--record={mount['mountPath']}", "--record-mib=16", "--record-total-mib=1000"} <= {*container["args"]}
+        assert {f"--record={mount['mountPath']}", "--record-mib=16", "--record-total-mib=1048576"} <= {
+            *container["args"]
+        }
         assert mount["name"] == volume.pop("name") and volume == source
 
 
@@ -218,6 +220,7 @@ def test_recordings_have_a_volume() -> None:
         ("relistSeconds=often", "at '/relistSeconds': got string, want number"),
         ("listenAddress=localhost", "at '/listenAddress': 'localhost' does not match pattern"),
         ("recording.claim=My_Claim", "at '/recording/claim': 'My_Claim' does not match pattern"),
+        ("recording.totalMebibytes=null", "at '/recording': missing property 'totalMebibytes'"),
         ("metrics.port=70000", "at '/metrics/port': maximum: got 70,000, want 65,535"),
         ("resources.limits.memory=lots", "at '/resources/limits/memory': 'lots' does not match pattern"),
         ("resources.limit.memory=1Gi", "at '/resources': additional properties 'limit' not allowed"),

@@ -60,6 +60,7 @@ def test_auto_finds_the_runtime_and_stays_with_it(stand: Stand) -> None:
             model.wait("weight 0", lambda: route.of("2") == [0, 50, 0])
             model.wait("the end", lambda: model.state == "RolledBack")
         assert model.status["dialect"] == chosen
+        assert route.of("2") == [0, 50, 0]
     assert model.says("RolledBack", "True", "RolledBack")
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from integration.counted import PATIENCE, SCRAPE, Pod, Prometheus
+from integration.counted import SCRAPE, Pod, Prometheus
+from lab.process import PATIENCE
 from modeldeployment.api.serving import Dialect, Metrics, MetricsSource, OwnDialect, SeriesIdentity
 from modeldeployment.decision.evidence import DataState, Delta, Evidence, Interval, Strain
 from modeldeployment.decision.rules import RuleKind, Sli

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from integration.counted import EDGES, PATIENCE, SCRAPE, Pod, Prometheus
+from integration.counted import EDGES, SCRAPE, Pod, Prometheus
 from integration.natively import HISTOGRAM, ClassicPod, NativePod
+from lab.process import PATIENCE
 from modeldeployment.api.serving import Histogram, LatencyUnit, Metrics, MetricsSource
 from modeldeployment.decision.evidence import DataState, Delta, Evidence
 from modeldeployment.metrics import Connection, EvidenceStore, ModelKey, PrometheusClient, Watched, evaluation_instant

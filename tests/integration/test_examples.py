@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,7 +79,8 @@ def test_kubectl_tells_what_goes_on(applied: Stand) -> None:
     assert header.split() == ["NAME", "HEALTH", "STATE", "STABLE", "CANARY", "WEIGHT", "VERDICT", "BUDGET", "AGE"]
     assert row.split()[0] == "told"
     assert row.split()[2:4] == ["RolledBack", "1"]
-    assert any(re.fullmatch(r"\d+%", cell) for cell in row.split()), f"BUDGET is not there: {row}"
+    (budget,) = (cell for cell in row.split() if cell.endswith("%"))
+    assert int(budget[:-1]) >= 90, f"a canary of seconds, or of half a minute where the machine is slow, spent {budget}"
     for group in ("all", "ml"):
         assert "modeldeployment.modeldeployment.io/told" in lab.kubectl("get", group).stdout
     wanted = {"FirstVersionStarted", "FirstVersionServes", "RolloutStarted", "WeightRaised", "RolledBack"}

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from integration.acting import ERRORS, ROLLOUT, ROUTES, Model, RouteHistory, serve_first, watching, weights_of
+from integration.acting import ERRORS, ROLLOUT, ROUTES, Model, RouteHistory, serve_first, watching
 from lab.load import Snapshot
 from stand import Stand
 
@@ -46,13 +46,6 @@ def models(stand: Stand) -> dict[str, Model]:
 def has_had(route: RouteHistory, version: str, weight: int) -> bool:
     """Whether a version was given this weight."""
     return weight in route.of(version)
-
-
-def asked_weights(model: Model) -> JSON:
-    """Revision → weight of its route as the API server has it now; a watch may still be on its way."""
-    route = model.route()
-    assert route is not None, f"{model.name} has no route"
-    return weights_of(route)
 
 
 @contextmanager
@@ -121,16 +114,13 @@ def killed(models: dict[str, Model], stand: Stand) -> Iterator[Killed]:
             running.wait_canary("2")
             changed.apply("2")
             stand.kill_operator()
-            before = [asked_weights(model) for model in ours]
             time.sleep(AWAY_SECONDS)
-            meanwhile = [asked_weights(model) for model in ours]
         stand.operator()
         failed.wait("weight 0", lambda: failed.weights() == {"1": 100})
         failed.wait("2 to be scaled down", lambda: failed.replicas("2") == 0)
         for model in (changed, running, promoted):
             model.wait_serving("2")
         records = [load.stop() for load in loads]
-        assert meanwhile == before, "a weight moved while nobody acted"
         yield {model.name: (model, routes[i], records[i]) for i, model in enumerate(ours)}
 
 
@@ -176,7 +166,7 @@ def test_of_two_operators_one_acts_and_the_other_takes_over(models: dict[str, Mo
         model.apply("2")
         model.wait_canary("2")
         stand.wait("the first to lead", lambda: stand.leads("operator"))
-        assert not stand.leads("second")
+        assert answers(stand, "second") and not stand.leads("second")
         writes = 'modeldeployment_api_requests_total{code="200",resource="modeldeployments",verb="PATCH"}'
         assert stand.metric(writes, "second") == 0
         stand.lab.process("operator").kill()

@@ -19,6 +19,7 @@ import yaml
 from integration.conftest import keep_logs
 from integration.helm import CHART, NAME, NAMESPACE, helm
 from lab import Lab
+from lab.process import PATIENCE
 from lab.scratch import listen_address
 from modeldeployment.api import names
 from modeldeployment.api.modeldeployment import ModelDeploymentSpec
@@ -26,7 +27,7 @@ from modeldeployment.api.owner import Owner
 from modeldeployment.controller.effects import REVISIONS_KEPT
 from modeldeployment.serving import children
 from modeldeployment.traffic import gateway
-from stand import PATIENCE, ROOT
+from stand import ROOT
 
 JSON = dict[str, Any]
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:{NAME}"
@@ -88,6 +89,7 @@ class Cluster:
         while time.monotonic() < deadline:
             if found := check():
                 return found
+            self.lab.check_parts()
             time.sleep(0.1)
         shown = self.lab.kubectl("get", "modeldeployments,pods", "-A", "-o", "wide", check=False).stdout
         raise AssertionError(f"not within {seconds:g}s: {what}\n{shown}\n{self.told()[-4000:]}\n{self.lab.failures()}")
@@ -194,9 +196,11 @@ def _tells(cluster: Cluster, name: str, words: str) -> bool:
 
 
 def _had_traffic(cluster: Cluster) -> bool:
-    """Whether the canary gets traffic, or has got so much of it already that it was taken back."""
+    """Whether the canary gets traffic, or got so much of it already that it was taken back for it."""
     status = cluster.status("fraud")
-    return bool((status.get("canary") or {}).get("weight") or status.get("quarantined"))
+    taken_back = [one["reason"] for one in status.get("quarantined", ())]
+    assert set(taken_back) <= {"RolledBack"}, f"it was not what it answered that took it back: {taken_back}"
+    return bool((status.get("canary") or {}).get("weight") or taken_back)
 
 
 def _on_trial(cluster: Cluster, version: str) -> bool:

@@ -16,6 +16,7 @@ import pytest
 from integration.acting import DEPLOYMENTS, ERRORS, ROLLOUT, Model, serve_first, watching
 from integration.authproxy import AuthProxy
 from lab import ApiError, Lab
+from lab.process import PATIENCE
 from lab.prometheus import Prometheus
 from stand import OPERATOR_NAMESPACE, Stand
 
@@ -228,26 +229,24 @@ def test_prometheus_behind_credentials(models: dict[str, Model]) -> None:
 
 
 def test_traffic_outlives_the_api_server(models: dict[str, Model]) -> None:
-    """`kill -9` of the API server in mid-canary: no request is lost and no weight moves; when it is back, the operator
-    (restarted by its kubelet if it gave up its Lease) goes on and promotes."""
+    """`kill -9` of the API server in mid-canary, for longer than a Lease holds: no request is lost and no weight moves.
+    The operator gives its Lease up and ends; when the API server is back, the next one goes on and promotes."""
     model = models["survivor"]
-    lab = model.stand.lab
+    stand, lab = model.stand, model.stand.lab
     with watching(model) as (route,), model.load() as load:
         model.apply("2")
         model.wait_canary("2")
         lab.control_plane.kill_apiserver()
         away = time.time()
-        time.sleep(3)
-        model.stand.wait("answers meanwhile", lambda: len(load.snapshot().between(away).records) > 200)
+        ended = lab.process("operator").wait(PATIENCE)
+        assert ended == 1, "a kubelet must see that it failed"
+        assert "the Lease is lost" in lab.process("operator").tail()
+        stand.wait("answers meanwhile", lambda: len(load.snapshot().between(away).records) > 200)
         lab.control_plane.start_apiserver()
         back = time.time()
-        model.stand.wait("the API server's storage", lambda: lists(lab))
-
-        def promoted() -> bool:
-            start_if_ended(model.stand)
-            return route.of("2")[-1] == 100
-
-        model.wait("promotion", promoted)
+        stand.wait("the API server's storage", lambda: lists(lab))
+        stand.operator()  # as a kubelet does
+        model.wait("promotion", lambda: route.of("2")[-1] == 100)
         model.wait("the end", lambda: model.weights() == {"2": 100})
         records = load.stop()
     assert route.of("2") == [0, 50, 100]
@@ -256,12 +255,6 @@ def test_traffic_outlives_the_api_server(models: dict[str, Model]) -> None:
     assert len(meanwhile.records) > 200
     assert meanwhile.share("2") == pytest.approx(0.5, abs=0.1)
     assert model.decisions().count("Promoted") == 1
-
-
-def start_if_ended(stand: Stand) -> None:
-    """Starts the operator again if it has ended, as a kubelet does."""
-    if not stand.lab.process("operator").alive:
-        stand.operator()
 
 
 def test_what_vanished_behind_a_lost_watch_is_found(models: dict[str, Model]) -> None:

@@ -109,6 +109,7 @@ def test_errors_take_a_version_back_within_a_few_scrapes(models: dict[str, Model
         zero = route.arrived("2", 0)
         model.wait("2 to be scaled down", lambda: model.replicas("2") == 0)
         records = load.stop()
+    assert route.of("2") == [0, 10, 0]
     assert records.first_bad is not None
     assert records.bad <= 60, f"{records.bad} bad answers: that is the evidence of more than fifteen scrapes"
     assert records.last_bad is not None
@@ -132,6 +133,7 @@ def test_a_slow_version_is_taken_back(models: dict[str, Model]) -> None:
         zero = route.arrived("2", 0)
         model.wait("2 to be scaled down", lambda: model.replicas("2") == 0)
         records = load.stop()
+    assert route.of("2") == [0, 10, 0]
     assert records.bad == 0
     slow = [record for record in records.records if record.version == "2"]
     assert slow

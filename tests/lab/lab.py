@@ -17,7 +17,7 @@ from lab.api import Api, Object
 from lab.controlplane import ControlPlane
 from lab.images import Image, default_images, write_table
 from lab.load import Load
-from lab.process import LAB_ID, Child, Warden, python_env, wait_until
+from lab.process import LAB_ID, PATIENCE, Child, Warden, check_alive, python_env, wait_until
 from lab.prometheus import Prometheus
 from lab.scratch import AddressBlock, make_folder
 
@@ -211,10 +211,14 @@ class Lab:
 
     def failures(self) -> str:
         """Which processes ended by themselves, not well, and their last words; "" if none did."""
-        failed = [child for child in {**self._children}.values() if child.failed]
+        failed = [child for child in list(self._children.values()) if child.failed]
         return "\n".join(f"--- {child.name} ended with {child.returncode}:\n{child.tail()}" for child in failed)
 
-    def wait_until(self, what: str, check: Callable[[], bool], timeout_seconds: float = 120) -> None:
+    def check_parts(self) -> None:
+        """Raises RuntimeError if one of the lab's own agents has ended: what is waited for would not come."""
+        check_alive(*self._parts)
+
+    def wait_until(self, what: str, check: Callable[[], bool], timeout_seconds: float = PATIENCE) -> None:
         """Polls until `check` is true. Raises TimeoutError naming `what`, or RuntimeError if the lab broke."""
         wait_until(what, check, timeout_seconds, *self._parts)
 

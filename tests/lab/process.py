@@ -59,6 +59,8 @@ class _Spawner:
 
 
 _spawner = _Spawner()
+PATIENCE = 120.0
+"""Seconds after which what is waited for is taken not to come, also on a slow machine."""
 
 
 class Child:
@@ -126,7 +128,7 @@ class Child:
         return self._end(signal.SIGKILL, 5)
 
     def signal(self, number: int) -> None:
-        """Sends any other signal, e.g. SIGSTOP to make a process pause."""
+        """Sends any other signal, e.g. SIGSTOP to make a process pause: one that does not end it."""
         if self.alive:
             os.kill(self.pid, number)
 
@@ -167,13 +169,18 @@ def python_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(_TESTS), "PYTHONUNBUFFERED": "1", **(extra or {})}
 
 
+def check_alive(*children: Child) -> None:
+    """Raises RuntimeError with its last words if one of them has ended."""
+    for child in children:
+        if not child.alive:
+            raise RuntimeError(f"{child.name} ended with {child.returncode}:\n{child.tail()}")
+
+
 def wait_until(what: str, check: Callable[[], bool], timeout_seconds: float, *children: Child) -> None:
     """Polls until `check` is true. Raises RuntimeError with a dead child's log, or TimeoutError."""
     deadline = time.monotonic() + timeout_seconds
     while not check():
-        for child in children:
-            if not child.alive:
-                raise RuntimeError(f"{child.name} ended with {child.returncode}:\n{child.tail()}")
+        check_alive(*children)
         if time.monotonic() > deadline:
             logs = "\n".join(f"--- {child.name}\n{child.tail(10)}" for child in children)
             raise TimeoutError(f"{what}: not within {timeout_seconds:g} s\n{logs}")

@@ -151,6 +151,8 @@ def _rollouts(path: Path) -> Iterator[PastRollout]:
     try:
         with path.open(encoding="utf-8", newline="\n") as lines:
             yield from recorded(lines)
+    except FileNotFoundError:
+        raise RecordingError("it is gone: the operator made room for newer ones") from None
     except OSError as error:
         fail(f"{path} cannot be read: {error.strerror or error}")
     except UnicodeDecodeError:

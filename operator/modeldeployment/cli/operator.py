@@ -42,10 +42,10 @@ def operator(
         ),
     ] = None,
     record_mib: Annotated[
-        int, typer.Option("--record-mib", min=1, help="The most of that for each model; the oldest goes first.")
+        int, typer.Option("--record-mib", min=1, help="The most of that for one model; its oldest file goes first.")
     ] = 64,
     record_total_mib: Annotated[
-        int, typer.Option("--record-total-mib", min=1, help="The most of that for all models; the oldest goes first.")
+        int, typer.Option("--record-total-mib", min=1, help="The most of that in all; what was written last stays.")
     ] = 2048,
 ) -> None:
     """Runs the operator with $KUBECONFIG if it is set, else the pod's service account, else ~/.kube/config."""

@@ -1,8 +1,8 @@
 """Recordings as they are written: DIR/<namespace>/<name>/<when it began>.jsonl, so many bytes for each model.
 
 A file is complete in itself: a new one begins with the status and the tests as they are then. One begins when the
-operator starts, when a file is full, and after a line could not be written. Lines go to the files in a thread of their
-own: a slow disk delays no decision.
+operator starts, when a file is full, and after it was removed or a line could not be written. Lines go to the files in
+a thread of their own: a slow disk delays no decision.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Journal:
     Args:
         folder: where; it is made if need be.
         bytes_max: the most that one model's files have together.
-        total_max: the most that all files have together.
+        total_max: the most that all files have together; each model has its share of it.
         now: the clock, for the files' names.
 
     Raises:
@@ -74,7 +74,7 @@ class Journal:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"nothing can be written into {folder}")
-        self._folder, self._file_max, self._now = folder, max(1, bytes_max // FILES), now
+        self._bytes_max, self._total_max, self._now = bytes_max, total_max, now
         self._shelf = Shelf(folder, total_max)
         self._streams: OrderedDict[ModelKey, _Stream] = OrderedDict()
         self._lines: queue.Queue[tuple[_Stream, str] | None] = queue.Queue(WAITING_MAX)
@@ -104,9 +104,9 @@ class Journal:
     def _take(self, key: ModelKey, view: View, decision: Decision) -> None:
         stream = self._streams.get(key)
         before = stream.writer.before if stream else None
-        if stream is None or stream.failed or stream.size >= self._file_max:
+        if stream is None or stream.failed or stream.size >= self._file_max():
             began = self._now()
-            stream = self._streams[key] = _Stream(self._path(key, began), began)
+            stream = self._streams[key] = _Stream(self._shelf.path(key, began), began)
             stream.size += self._queue(stream, header_line(Header(*key, began)))
         # The tests go on only from the decision before; with a status from elsewhere they began anew.
         goes_on = before is not None and before.status is view.status
@@ -116,8 +116,9 @@ class Journal:
         if len(self._streams) > STREAMS_MAX:
             self._streams.popitem(last=False)
 
-    def _path(self, key: ModelKey, began: datetime) -> Path:
-        return self._folder / key[0] / key[1] / f"{began.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.jsonl"
+    def _file_max(self) -> int:
+        """Bytes after which a file is full: so what all models are writing is at most a quarter of all, and stays."""
+        return min(self._bytes_max, self._total_max // max(1, len(self._streams))) // FILES
 
     def _queue(self, stream: _Stream, line: str) -> int:
         try:
@@ -138,7 +139,8 @@ class Journal:
                 self._shelf.append(stream.path, line.encode())
                 self._told = False
             except FileNotFoundError:
-                stream.failed = True  # it was among the oldest: another one begins
+                stream.failed = True
+                _LOG.warning("a recording was removed, another one begins", extra={"file": str(stream.path)})
             except OSError as error:
                 stream.failed = True
                 if not self._told:
