@@ -184,6 +184,20 @@ def counted(story: Story) -> dict[str, int]:
     }
 
 
+async def played(stories: list[Story], pods: list[Pod]) -> dict[str, dict[str, int]]:
+    """All that happens to the canaries, each beside the pod of stable before it; by story what was answered, once the
+    evidence has it, and a while later."""
+    for step in range(STEPS):
+        for story in stories:
+            story.play(step, story.pods)
+            pods[pods.index(story.pods[0]) - 1].serve(7, 1, 1)
+        await asyncio.sleep(STEP)
+    truth = {s.name: {of: sum(getattr(pod, of) for pod in s.pods) for of in FIGURES} for s in stories}
+    await until(lambda: all(counted(s) == truth[s.name] for s in stories))
+    await asyncio.sleep(2 * INTERVAL)  # nothing more is counted
+    return truth
+
+
 def increased(prometheus: Prometheus, story: Story, began: datetime) -> dict[str, float]:
     """What increase() says of it over the time of that evidence."""
     end = max(interval.end for e in story.evidence for interval in e.intervals)
@@ -218,14 +232,7 @@ async def test_the_evidence_is_the_truth_and_increase_is_not(
     for story in stories:
         story.pods[0].begin()
     async with looking(prometheus, stories, began):
-        for step in range(STEPS):
-            for story in stories:
-                story.play(step, story.pods)
-                pods[pods.index(story.pods[0]) - 1].serve(7, 1)
-            await asyncio.sleep(STEP)
-        truth = {s.name: {of: sum(getattr(pod, of) for pod in s.pods) for of in FIGURES} for s in stories}
-        await until(lambda: all(counted(s) == truth[s.name] for s in stories))
-        await asyncio.sleep(2 * INTERVAL)  # nothing more is counted
+        truth = await played(stories, pods)
     with capsys.disabled():
         print(f"\n{'canary':12} {'requests':>9} {'truth':>7} {'evidence':>9} {'increase()':>11} {'off by':>8}")
         for story in stories:
@@ -322,14 +329,7 @@ async def test_native_histograms_tell_the_truth(
     for story in stories:
         story.pods[0].begin()
     async with looking(prometheus, stories, began):
-        for step in range(STEPS):
-            for story in stories:
-                story.play(step, story.pods)
-                pods[pods.index(story.pods[0]) - 1].serve(7, 1, 1)
-            await asyncio.sleep(STEP)
-        truth = {s.name: {of: sum(getattr(pod, of) for pod in s.pods) for of in FIGURES} for s in stories}
-        await until(lambda: all(counted(s) == truth[s.name] for s in stories))
-        await asyncio.sleep(2 * INTERVAL)  # nothing more is counted
+        truth = await played(stories, pods)
     for story in stories:
         assert counted(story) == truth[story.name], f"{story.name}: the evidence is not what was answered"
         assert truth[story.name]["slow"], f"{story.name}: none was slow"
