@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +41,14 @@ def no_process_survives() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Lab, "start", noted)
         yield
-    left = {lab_id: pids for lab_id in started if (pids := processes_of(lab_id.encode()))}
+    deadline = time.monotonic() + 30  # one that was killed is gone only when the kernel had a moment for it
+    while (left := _left(started)) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert not left, f"processes are left of labs: {left}"
+
+
+def _left(labs: list[str]) -> dict[str, list[int]]:
+    return {lab_id: pids for lab_id in labs if (pids := processes_of(lab_id.encode()))}
 
 
 @contextmanager
@@ -49,9 +56,9 @@ def standing(*, scrape_interval: str = "1s", operator: bool = True, **policy: An
     """A Stand that scrapes, looks and forgets fast, with an operator in it. Skips where the lab cannot be had."""
     options = {"steady_interval": "1s", "stale_after": "5s", **policy}
     with Stand(Lab(scrape_interval=scrape_interval), **options) as stand:
-        if operator:
-            stand.operator()
         try:
+            if operator:
+                stand.operator()
             yield stand
         finally:
             keep_logs(stand.lab)
@@ -84,13 +91,16 @@ def mlserver() -> None:
 def api_lab() -> Iterator[Lab]:
     """An API server with our CRDs, and nothing else: no nodes, no gateway, no Prometheus."""
     with Lab(prometheus=False, gateway=False, nodes=0) as lab:
-        lab.kubectl("apply", "-f", str(CRDS))  # client-side, as people do it
-        lab.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS))
-        # Established is not yet discovered, nor explained: both follow in the background, within seconds.
-        lab.wait_until("the kinds in discovery", lambda: _all_kinds(_discovered(lab)))
-        lab.wait_until("the kinds in OpenAPI", lambda: _all_kinds(_explained(lab)))
-        yield lab
-        lab.api.close()
+        try:
+            lab.kubectl("apply", "-f", str(CRDS))  # client-side, as people do it
+            lab.kubectl("wait", "--for=condition=Established", "--timeout=120s", "-f", str(CRDS))
+            # Established is not yet discovered, nor explained: both follow in the background, within seconds.
+            lab.wait_until("the kinds in discovery", lambda: _all_kinds(_discovered(lab)))
+            lab.wait_until("the kinds in OpenAPI", lambda: _all_kinds(_explained(lab)))
+            yield lab
+        finally:
+            keep_logs(lab)
+            lab.api.close()
 
 
 def _all_kinds(text: str) -> bool:

@@ -83,7 +83,7 @@ def set_weights(lab: Lab, stable: int, canary: int) -> float:
             for condition in parents[0]["conditions"]
         )
 
-    lab.wait_until("the route", programmed, 5)
+    lab.wait_until("the route", programmed)
     return time.time()
 
 
@@ -114,15 +114,14 @@ def lab() -> Iterator[Lab]:
 def test_weights_are_what_the_status_says(lab: Lab) -> None:
     """A 90:10 split shows in the answers, and after weight 0 is reported not one request arrives."""
     set_weights(lab, 90, 10)
-    with lab.load("iris.example.com", rate=200, duration_seconds=30) as load:
+    with lab.load("iris.example.com", rate=200) as load:
         time.sleep(5)
         split = load.snapshot()
         zero_at = set_weights(lab, 100, 0)
-        time.sleep(2)
+        lab.wait_until("requests", lambda: len(load.snapshot().between(zero_at).records) > 300)
         everything = load.stop()
     assert 0.05 < split.share("2") < 0.15
     after = everything.between(zero_at)
-    assert len(after.records) > 300
     assert after.share("1") == 1.0
     assert everything.bad == 0
 
@@ -130,9 +129,9 @@ def test_weights_are_what_the_status_says(lab: Lab) -> None:
 def test_a_rolling_restart_loses_no_request(lab: Lab) -> None:
     """Readiness, endpoints and draining work together: pods come and go without an error."""
     set_weights(lab, 100, 0)
-    with lab.load("iris.example.com", rate=100, duration_seconds=60) as load:
+    with lab.load("iris.example.com", rate=100) as load:
         lab.kubectl("rollout", "restart", "deployment/iris-1", "-n", "ml")
-        lab.kubectl("rollout", "status", "deployment/iris-1", "-n", "ml", "--timeout=30s")
+        lab.kubectl("rollout", "status", "deployment/iris-1", "-n", "ml", "--timeout=120s")
         time.sleep(1.5)
         result = load.stop()
     assert result.counts() == {("1", 200): len(result.records)}
@@ -141,7 +140,7 @@ def test_a_rolling_restart_loses_no_request(lab: Lab) -> None:
 def test_prometheus_has_the_labels_of_every_setup(lab: Lab) -> None:
     """Series of pods carry namespace and pod; the gateway's carry the cluster's name."""
     set_weights(lab, 50, 50)
-    lab.load("iris.example.com", rate=100, duration_seconds=1).start().child.wait(10)
+    lab.load("iris.example.com", rate=100, duration_seconds=1).start().child.wait(120)
     pods = {pod["metadata"]["name"] for pod in lab.api.list(PODS, labelSelector="app=iris-2")}
 
     def scraped() -> bool:
@@ -149,7 +148,7 @@ def test_prometheus_has_the_labels_of_every_setup(lab: Lab) -> None:
         gateway = lab.prometheus.query('envoy_cluster_upstream_rq_xx{envoy_cluster_name="ml/iris-2"} > 0')
         return {row["metric"]["pod"] for row in lab.prometheus.query(query)} == pods and bool(gateway)
 
-    lab.wait_until("the series", scraped, 10)
+    lab.wait_until("the series", scraped)
 
 
 def test_a_crashing_container_looks_as_with_a_kubelet(lab: Lab) -> None:
@@ -160,7 +159,7 @@ def test_a_crashing_container_looks_as_with_a_kubelet(lab: Lab) -> None:
         waiting = container_status(lab, "crash").get("state", {}).get("waiting", {})
         return bool(waiting.get("reason") == "CrashLoopBackOff")
 
-    lab.wait_until("CrashLoopBackOff", backs_off, 15)
+    lab.wait_until("CrashLoopBackOff", backs_off)
     status = container_status(lab, "crash")
     assert status["lastState"]["terminated"]["exitCode"] == 1
     assert status["restartCount"] >= 1
@@ -176,10 +175,10 @@ def test_a_missing_image_is_waited_for(lab: Lab) -> None:
         waiting = container_status(lab, "missing").get("state", {}).get("waiting", {})
         return bool(waiting.get("reason") == "ImagePullBackOff" and "not found" in waiting["message"])
 
-    lab.wait_until("ImagePullBackOff", waits, 10)
+    lab.wait_until("ImagePullBackOff", waits)
     server = Path(__file__).parents[2] / "examples" / "model-server" / "server.py"
     lab.add_image("lab/does-not-exist", script=server)
-    lab.wait_until("the pod", lambda: ready(lab, "missing") == 1, 15)
+    lab.wait_until("the pod", lambda: ready(lab, "missing") == 1)
 
 
 def test_a_pod_that_fits_nowhere_stays_pending(lab: Lab) -> None:
@@ -198,7 +197,7 @@ def test_a_pod_that_fits_nowhere_stays_pending(lab: Lab) -> None:
         found = lab.api.get(f"{PODS}/huge").get("status", {}).get("conditions", [])
         return [item for item in found if item["type"] == "PodScheduled"]
 
-    lab.wait_until("the condition", lambda: bool(conditions()), 5)
+    lab.wait_until("the condition", lambda: bool(conditions()))
     (condition,) = conditions()
     assert condition["reason"] == "Unschedulable"
     assert condition["message"].startswith("0/1 nodes are available: 1 Insufficient cpu.")
@@ -223,16 +222,16 @@ def test_a_route_with_a_wrong_backend_says_so(lab: Lab) -> None:
         parents = lab.api.get(path).get("status", {}).get("parents", [])
         return {item["type"]: item["reason"] for parent in parents for item in parent["conditions"]}
 
-    lab.wait_until("the status", lambda: bool(reasons()), 5)
+    lab.wait_until("the status", lambda: bool(reasons()))
     assert reasons() == {"Accepted": "Accepted", "ResolvedRefs": "BackendNotFound"}
     load = lab.load("lost.example.com", rate=20, duration_seconds=0.5).start()
-    load.child.wait(10)
+    load.child.wait(120)
     assert load.snapshot().counts() == {("", 500): 10}
 
 
 def test_the_api_server_reaches_pods_on_loopback_only(lab: Lab) -> None:
     """Its proxies to pods and Services work, and what is no pod of the lab is refused."""
-    lab.wait_until("the pod", lambda: ready(lab, "iris-2") == 1, 15)
+    lab.wait_until("the pod", lambda: ready(lab, "iris-2") == 1)
     (pod,) = lab.api.list(PODS, labelSelector="app=iris-2")
     path = f"{PODS}/http:{pod['metadata']['name']}:8080/proxy/healthz"
     assert lab.api.get(path)["model"] == "iris"
@@ -268,12 +267,12 @@ def test_the_cluster_outlives_a_crash_of_the_api_server(lab: Lab) -> None:
         return {endpoint["targetRef"]["name"] for endpoint in found if endpoint["conditions"]["ready"]}
 
     before = endpoints()
-    with lab.load("iris.example.com", rate=50, duration_seconds=60) as load:
+    with lab.load("iris.example.com", rate=50) as load:
         lab.control_plane.kill_apiserver()
         lab.control_plane.start_apiserver()
         lab.kubectl("delete", "pod", "-n", "ml", "-l", "app=iris-2", "--wait=false")
         # The controller manager's watches back off for some seconds, as they do in a real cluster.
-        lab.wait_until("a new pod", lambda: bool(endpoints() - before), 30)
+        lab.wait_until("a new pod", lambda: bool(endpoints() - before))
         set_weights(lab, 0, 100)
         result = load.stop()
     assert result.bad == 0
@@ -284,7 +283,7 @@ def test_the_cluster_outlives_a_crash_of_the_api_server(lab: Lab) -> None:
 def test_mlserver_serves(lab: Lab) -> None:
     """A real MLServer runs as a pod (where Python 3.11 is)."""
     lab.apply(workload("ml", image="lab/mlserver:1.7.1", health="/v2/health/ready"))
-    lab.wait_until("MLServer", lambda: ready(lab, "ml") == 1, 30)
+    lab.wait_until("MLServer", lambda: ready(lab, "ml") == 1)
 
 
 def test_labs_run_side_by_side_and_leave_nothing() -> None:
@@ -303,10 +302,10 @@ def test_labs_run_side_by_side_and_leave_nothing() -> None:
             assert owner.stdout is not None
             lab_id, folder, _ = owner.stdout.readline().split()
             # etcd, API server, controller manager, node agent, zygote, sh and sleep
-            wait_until("its processes", lambda: len(processes_of(lab_id.encode())) >= 7, 5)
+            wait_until("its processes", lambda: len(processes_of(lab_id.encode())) >= 7, 120)
         finally:
             os.kill(owner.pid, signal.SIGKILL)
-    wait_until("their end", lambda: not processes_of(lab_id.encode()) and not Path(folder).exists(), 5)
+    wait_until("their end", lambda: not processes_of(lab_id.encode()) and not Path(folder).exists(), 120)
 
 
 def test_what_the_api_server_refuses_is_an_error(lab: Lab) -> None:

@@ -145,11 +145,11 @@ class Container:
         probes = asyncio.create_task(self._probe())
         self._pod.changed()
         code = await process.wait()
+        process.clear()
         self._process = None
         probes.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await probes
-        process.signal(SIGKILL)  # what it started and left behind
         self._end(code, "Completed" if code == 0 else "Error", started)
         return code
 

@@ -19,7 +19,7 @@ import yaml
 
 from lab.binaries import binary
 from lab.egress import configuration
-from lab.process import Child, wait_until
+from lab.process import PATIENCE, Child, wait_until
 
 _PEM_BEGIN = "-----BEGIN CERTIFICATE-----"
 # A user for each part of the lab, so that managed fields and audit logs tell who wrote what.
@@ -59,7 +59,7 @@ class ControlPlane:
         for child in (self.controller_manager, self.apiserver, self.etcd):
             child.kill()
 
-    def wait_ready(self, timeout_seconds: float = 60) -> None:
+    def wait_ready(self, timeout_seconds: float = PATIENCE) -> None:
         """Waits for /readyz of the API server."""
         wait_until("kube-apiserver ready", self._ready, timeout_seconds, self.etcd, self.apiserver)
 

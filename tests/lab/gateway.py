@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 from lab.container import now
 from lab.envoy import EnvoyFiles
-from lab.kube import MERGE_PATCH, Key, Kube, Store
+from lab.kube import MERGE_PATCH, Key, Kube, KubeError, Store
 from lab.translate import CONTROLLER, Plan, World, plan
 
 Object = dict[str, Any]
@@ -132,8 +133,11 @@ class GatewayAgent:
             return
         # With the resourceVersion: the list of parents is shared with other controllers.
         body = {"metadata": {"resourceVersion": item["metadata"]["resourceVersion"]}, "status": status}
-        if await self._kube.persist("PATCH", f"{path}/status", body, MERGE_PATCH) is None:
-            self._dirty.set()  # it changed meanwhile
+        try:
+            if await self._kube.persist("PATCH", f"{path}/status", body, MERGE_PATCH) is None:
+                self._dirty.set()  # it changed meanwhile
+        except KubeError:  # one object's status is refused: the others' routes go on
+            traceback.print_exc()
 
 
 def _matters(old: Object | None, new: Object | None) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import ssl
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Kube:
                     return None
                 if error.status < 500 and error.status != 429:
                     raise
-            except (aiohttp.ClientError, TimeoutError):
+            except (aiohttp.ClientError, OSError):
                 pass
             await asyncio.sleep(0.2)
 
@@ -86,7 +87,7 @@ class Store:
     """All objects of one collection, held up to date; `changed(old, new)` is called for each difference.
 
     Differences come from comparing, not from event types: so after a broken watch and a new LIST nothing
-    that vanished meanwhile is missed.
+    that vanished meanwhile is missed. An error of `changed` is printed: one object's must not end the watch of all.
     """
 
     def __init__(
@@ -104,8 +105,11 @@ class Store:
                 version = await self._list()
                 self.synced.set()
                 await self._watch(version)
-            except (KubeError, aiohttp.ClientError, OSError, ValueError):
-                await asyncio.sleep(0.1)
+            except (KubeError, aiohttp.ClientError, OSError):
+                pass
+            except (KeyError, TypeError, ValueError):  # an answer that is no list, or an event that is none
+                traceback.print_exc()
+            await asyncio.sleep(0.1)
 
     async def _list(self) -> str:
         query = "&".join(f"{key}={value}" for key, value in self._query.items())
@@ -146,7 +150,10 @@ class Store:
             if old and old["metadata"]["resourceVersion"] == item["metadata"]["resourceVersion"]:
                 return
             self.objects[key] = item
-        self._changed(old, item)
+        try:
+            self._changed(old, item)
+        except Exception:
+            traceback.print_exc()
 
 
 def key_of(item: Object) -> Key:

@@ -210,8 +210,13 @@ class Lab:
         return load
 
     def failures(self) -> str:
-        """Which processes ended by themselves, not well, and their last words; "" if none did."""
-        failed = [child for child in list(self._children.values()) if child.failed]
+        """Which processes ended by themselves, not well, and their last words; "" if none did.
+
+        One that was ended through its `Child` is not among them.
+        """
+        plane = getattr(self, "control_plane", None)
+        own = (plane.etcd, plane.apiserver, plane.controller_manager) if plane else ()
+        failed = [child for child in (*own, *list(self._children.values())) if child.failed]
         return "\n".join(f"--- {child.name} ended with {child.returncode}:\n{child.tail()}" for child in failed)
 
     def check_parts(self) -> None:
@@ -220,7 +225,11 @@ class Lab:
 
     def wait_until(self, what: str, check: Callable[[], bool], timeout_seconds: float = PATIENCE) -> None:
         """Polls until `check` is true. Raises TimeoutError naming `what`, or RuntimeError if the lab broke."""
-        wait_until(what, check, timeout_seconds, *self._parts)
+        try:
+            wait_until(what, check, timeout_seconds, *self._parts)
+        except TimeoutError as error:
+            error.add_note(self.failures())
+            raise
 
     @property
     def _image_table(self) -> Path:
@@ -309,7 +318,7 @@ class Lab:
         wait_until(
             "the default ServiceAccount",
             lambda: self.api.find(path) is not None,
-            30,
+            PATIENCE,
             plane.apiserver,
             plane.controller_manager,
         )

@@ -10,7 +10,7 @@ import contextlib
 import ipaddress
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from lab.pod import OBJECTS_ONLY, NodeContext, Pod
 from lab.podstatus import conditions
 from lab.runner import Runner
 from lab.schedule import Node, choose, quantity, requests_of
+from lab.tasks import tell
 
 Object = dict[str, Any]
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
@@ -122,6 +123,8 @@ class NodeAgent:
         if pod is None or pod["spec"].get("nodeName"):
             self._unscheduled.pop(key, None)
             return
+        if pod["metadata"]["uid"] in self._taken:  # it is being bound, or is and the watch has not told yet
+            return
         node, message = choose(self._nodes, pod)
         path = f"/api/v1/namespaces/{key[0]}/pods/{key[1]}"
         if node is None:
@@ -135,15 +138,21 @@ class NodeAgent:
         self._take(node, pod)
         target = {"apiVersion": "v1", "kind": "Node", "name": node.name}
         binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": key[1]}, "target": target}
-        if await self._kube.persist("POST", f"{path}/binding", binding) is None:
-            self._release(pod["metadata"]["uid"])
+        bound = None
+        try:
+            bound = await self._kube.persist("POST", f"{path}/binding", binding)
+        finally:
+            if bound is None:  # refused: it is tried again while the pod is there and has no node
+                self._release(pod["metadata"]["uid"])
 
     async def _retry_unscheduled(self) -> None:
         while True:
             await asyncio.sleep(1)
-            for key, message in list(self._unscheduled.items()):
-                if message:
-                    await self._schedule(key)
+            self._try_unscheduled()
+
+    def _try_unscheduled(self) -> None:
+        for key in self._unscheduled:
+            self._spawn(self._schedule(key))
 
     def _take(self, node: Node, pod: Object) -> None:
         requests = requests_of(pod)
@@ -194,7 +203,7 @@ class NodeAgent:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(10)
-            await asyncio.gather(*(self._renew_lease(node) for node in self._nodes))
+            await asyncio.wait([self._spawn(self._renew_lease(node)) for node in self._nodes])
 
     async def _kubeconfig_for(self, account: str, namespace: str) -> Path:
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
@@ -242,16 +251,13 @@ class NodeAgent:
         known = self._pods.get((namespace, pod))
         return known.log_file(container) if known else None
 
-    def _spawn(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Starts work of which an error is printed and ends nothing else."""
+        task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            print(f"error: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            sys.excepthook(type(error), error, error.__traceback__)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(tell)
+        return task
 
 
 def _waits_for_a_node(pod: Object) -> bool:

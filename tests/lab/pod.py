@@ -18,6 +18,7 @@ from lab.kube import MERGE_PATCH, Kube, KubeError
 from lab.podstatus import bare_status, pod_status
 from lab.runner import Runner
 from lab.scratch import listen_address
+from lab.tasks import tell
 
 Object = dict[str, Any]
 OBJECTS_ONLY = "lab/objects-only"
@@ -100,13 +101,13 @@ class Pod:
         self._folder.mkdir(parents=True, exist_ok=True)
         writer = asyncio.create_task(self._write_statuses())
         work = asyncio.create_task(self._run_containers())
+        for task in (work, writer):
+            task.add_done_callback(tell)
         await self._terminate.wait()
         await self._stop_containers()
         for task in (work, writer):
             task.cancel()
-        for ended in await asyncio.gather(work, writer, return_exceptions=True):
-            if isinstance(ended, Exception):  # told, and the pod's object goes all the same
-                traceback.print_exception(ended)
+        await asyncio.gather(work, writer, return_exceptions=True)  # the pod's object goes, whatever went wrong
 
     async def _run_containers(self) -> None:
         self._dirty.set()
@@ -126,7 +127,11 @@ class Pod:
         self._dirty.set()  # not ready is said before anything stops
         spec, meta = self._object["spec"], self._object["metadata"]
         grace = meta.get("deletionGracePeriodSeconds", spec.get("terminationGracePeriodSeconds", 30))
-        await asyncio.gather(*(container.stop(grace) for container in running))
+        for ended in await asyncio.gather(*(container.stop(grace) for container in running), return_exceptions=True):
+            if isinstance(ended, Exception):
+                traceback.print_exception(ended)
+        for container in running:
+            container.kill()  # what could not be stopped in order
 
     async def _run_object_only(self) -> None:
         if not self._terminate.is_set():

@@ -18,7 +18,8 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     """
     with contextlib.ExitStack() as held:
         found: list[int] = []
-        for port in random.sample(_BELOW_CONNECTIONS, len(_BELOW_CONNECTIONS)):
+        # Not of a seed, which two processes may have alike.
+        for port in random.SystemRandom().sample(_BELOW_CONNECTIONS, len(_BELOW_CONNECTIONS)):
             holder = held.enter_context(socket.socket())
             with contextlib.suppress(OSError):
                 holder.bind((host, port))

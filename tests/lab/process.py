@@ -128,8 +128,9 @@ class Child:
         return self._end(signal.SIGKILL, 5)
 
     def signal(self, number: int) -> None:
-        """Sends any other signal, e.g. SIGSTOP to make a process pause: one that does not end it."""
+        """Sends any other signal, e.g. SIGSTOP to make a process pause; any but SIGSTOP and SIGCONT may end it."""
         if self.alive:
+            self._ended_here = self._ended_here or number not in (signal.SIGSTOP, signal.SIGCONT)
             os.kill(self.pid, number)
 
     @property
@@ -153,14 +154,14 @@ class Child:
         process = self._process
         if process is None:
             return None
-        self._ended_here = self._ended_here or process.poll() is None
         if process.poll() is None:
+            self._ended_here = True
             os.kill(process.pid, number)
             try:
                 process.wait(grace_seconds)
             except subprocess.TimeoutExpired:
                 os.kill(process.pid, signal.SIGKILL)
-                process.wait(10)
+                process.wait(PATIENCE)
         return process.returncode
 
 

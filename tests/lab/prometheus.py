@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from lab.binaries import binary
-from lab.process import Child, wait_until
+from lab.process import PATIENCE, Child, wait_until
 
 Object = dict[str, Any]
 _ANNOTATION = "__meta_kubernetes_pod_annotation_prometheus_io"
@@ -60,7 +60,7 @@ class Prometheus:
 
     def wait_ready(self) -> None:
         """Waits for /-/ready."""
-        wait_until("prometheus ready", self._ready, 60, self.child)
+        wait_until("prometheus ready", self._ready, PATIENCE, self.child)
 
     def stop(self) -> None:
         """Stops it in order, as a restart of its pod would."""
@@ -73,7 +73,7 @@ class Prometheus:
     def reload(self) -> None:
         """Writes `config` anew and makes Prometheus read it. Raises HTTPError when it refuses it."""
         self.config_file.write_text(yaml.safe_dump(self.config))
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}/-/reload", method="POST"), timeout=10).close()
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/-/reload", method="POST"), timeout=60).close()
 
     def query(self, promql: str, time: float | None = None) -> list[Object]:
         """An instant query: the result vector. Raises HTTPError for a bad query."""

@@ -29,6 +29,9 @@ class Running(Protocol):
     def signal(self, number: int) -> None:
         """Signals the process and what it started."""
 
+    def clear(self) -> None:
+        """Kills what it started and left behind when it ended."""
+
 
 class Executed:
     """A process started by fork and exec."""
@@ -45,6 +48,10 @@ class Executed:
         """To the whole process group."""
         if self._process.returncode is None:
             signal_group(self.pid, number)
+
+    def clear(self) -> None:
+        """Kills the rest of its process group."""
+        clear_group(self.pid)
 
 
 class Forked:
@@ -63,6 +70,10 @@ class Forked:
         """To the whole process group."""
         if not self._ended.done():
             signal_group(self.pid, number)
+
+    def clear(self) -> None:
+        """Kills the rest of its process group."""
+        clear_group(self.pid)
 
 
 class Runner:
@@ -137,6 +148,15 @@ def signal_group(pid: int, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             send(pid, number)
             return
+
+
+def clear_group(pid: int) -> None:
+    """Kills what is left of a group of which the leader has just ended.
+
+    Call it at once: Linux gives the pid to nobody while the group has a member, but later it may be another's.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, SIGKILL)
 
 
 def exit_code(returncode: int) -> int:
