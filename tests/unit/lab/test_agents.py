@@ -164,7 +164,7 @@ async def test_a_refused_lease_is_told_and_renewed_again(
             renewed.set()
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(node.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     heart = asyncio.create_task(own._heartbeat())
     await asyncio.wait([heart, asyncio.create_task(renewed.wait())], timeout=10, return_when=asyncio.FIRST_COMPLETED)
     assert not heart.done(), "no heartbeat any more"
@@ -235,7 +235,7 @@ async def test_a_pod_of_which_a_container_cannot_be_stopped_is_deleted(
 
     runner = SlowRunner(process)
     runner.may.set()
-    hook = {"preStop": {"sleep": {}}}
+    hook: Object = {"preStop": {"sleep": {}}}
     spec = {"containers": [{"name": "model", "image": "lab/model", "lifecycle": hook}]}
     pod = Pod(context(tmp_path, table, api, runner, record), {**UNBOUND, "spec": spec}, "10.1.1.1")
     run = asyncio.create_task(pod.run())
@@ -278,6 +278,7 @@ def test_what_a_process_leaves_behind_is_killed() -> None:
 
 def ended(leader: subprocess.Popen[bytes], seconds: float) -> bool:
     """Whether nobody has its output open any more."""
+    assert leader.stdout is not None
     return bool(select.select([leader.stdout], [], [], seconds)[0])
 
 
