@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import select
 import signal
 import subprocess
@@ -270,10 +272,14 @@ async def test_a_container_stopped_while_it_starts_does_not_run_on(tmp_path: Pat
 def test_what_a_process_leaves_behind_is_killed() -> None:
     """A container's processes end with its first one."""
     with subprocess.Popen(["sh", "-c", "sleep 1000 &"], stdout=subprocess.PIPE, start_new_session=True) as leader:
-        assert leader.wait(60) == 0
-        assert not ended(leader, 0), "nothing was left behind"
-        clear_group(leader.pid)
-        assert ended(leader, 60), "what it left behind goes on"
+        try:
+            assert leader.wait(60) == 0
+            assert not ended(leader, 0), "nothing was left behind"
+            clear_group(leader.pid)
+            assert ended(leader, 60), "what it left behind goes on"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(leader.pid, signal.SIGKILL)
 
 
 def ended(leader: subprocess.Popen[bytes], seconds: float) -> bool:
