@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,17 @@ def test_who_was_ended_on_purpose_is_no_failure(lab: Lab, end: object) -> None:
     end(child)
     assert child.wait(60) != 0
     assert lab.failures() == ""
+
+
+def test_who_was_only_paused_can_fail(lab: Lab) -> None:
+    """It went on, so what it died of later is its own."""
+    child = lab.process("agent", ["sh", "-c", "read line < go; exit 3"], cwd=lab.folder)
+    os.mkfifo(lab.folder / "go")
+    child.start().signal(signal.SIGSTOP)
+    child.signal(signal.SIGCONT)
+    (lab.folder / "go").write_text("on\n")
+    child.wait(60)
+    assert "agent ended with 3" in lab.failures()
 
 
 def test_killing_who_is_dead_does_not_hide_that_it_died(lab: Lab) -> None:
