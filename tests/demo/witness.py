@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import ssl
 import threading
 import time
 from collections import Counter
@@ -11,13 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
 from lab import Lab
 from lab.load import Load, Record, Snapshot
+from lab.routewatch import RouteWatch, accepted
 
 JSON = dict[str, Any]
-ROUTES = "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes"
 REVISIONS = "/apis/modeldeployment.io/v1alpha1/namespaces/default/modelrevisions"
 IN_FLIGHT_SECONDS = 0.25
 """A request that was on its way when the weight went to 0 may still be answered."""
@@ -42,30 +38,18 @@ class Route:
     """Every change of one HTTPRoute, by a watch of its own."""
 
     def __init__(self, lab: Lab, name: str) -> None:
-        self._lab, self._name, self._stop = lab, name, threading.Event()
-        plane = lab.control_plane
-        self._http = httpx.Client(
-            base_url=plane.url,
-            headers={"Authorization": f"Bearer {plane.tokens['admin']}"},
-            verify=ssl.create_default_context(cafile=str(plane.ca_file)),
-            timeout=httpx.Timeout(5, read=1),
-            trust_env=False,
-        )
         self._seen: list[Programmed] = []
         self._versions: dict[str, str] = {}
-        self._thread = threading.Thread(target=self._run, name="route", daemon=True)
+        self._watch = RouteWatch(lab.control_plane, name, self._note)
 
     def start(self) -> Route:
         """Begins to watch."""
-        self._thread.start()
+        self._watch.start()
         return self
 
     def stop(self) -> None:
         """Ends the watch."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
-        self._http.close()
+        self._watch.stop()
 
     @property
     def history(self) -> tuple[Programmed, ...]:
@@ -97,64 +81,20 @@ class Route:
         found = (s.at for s in self.history if s.at >= since and s.accepted and version not in s.weights)
         return next(found, None)
 
-    def _run(self) -> None:
-        version = ""
-        while not self._stop.is_set():
-            try:
-                version = self._watch(version or self._list())
-            except (httpx.HTTPError, ValueError, KeyError):
-                version = ""
-                self._stop.wait(0.05)
-
-    def _list(self) -> str:
-        listed = self._http.get(ROUTES).raise_for_status().json()
-        for route in listed["items"]:
-            self._note(route)
-        return str(listed["metadata"]["resourceVersion"])
-
-    def _watch(self, version: str) -> str:
-        """Watches until nothing came for a second; returns where to go on, "" for a new list."""
-        try:
-            with self._http.stream("GET", ROUTES, params={"watch": "1", "resourceVersion": version}) as answer:
-                for line in answer.raise_for_status().iter_lines():
-                    event = json.loads(line)
-                    if event["type"] == "ERROR":
-                        return ""
-                    version = event["object"]["metadata"]["resourceVersion"]
-                    if event["type"] != "DELETED":
-                        self._note(event["object"])
-                    if self._stop.is_set():
-                        break
-        except httpx.ReadTimeout:
-            pass
-        return version
-
     def _note(self, route: JSON) -> None:
-        if route["metadata"]["name"] != self._name:
-            return
         at = time.time()
         backends = route["spec"]["rules"][0]["backendRefs"]
         weights = {self._version(b["name"]): b["weight"] for b in backends if b["weight"]}
-        seen = Programmed(at, weights, _accepted(route))
+        seen = Programmed(at, weights, accepted(route))
         last = self._seen[-1] if self._seen else None
         if last is None or (last.weights, last.accepted) != (seen.weights, seen.accepted):
             self._seen.append(seen)
 
     def _version(self, revision: str) -> str:
         if revision not in self._versions:
-            found = self._http.get(f"{REVISIONS}/{revision}").raise_for_status().json()
+            found = self._watch.http.get(f"{REVISIONS}/{revision}").raise_for_status().json()
             self._versions[revision] = str(found["spec"]["model"]["version"])
         return self._versions[revision]
-
-
-def _accepted(route: JSON) -> bool:
-    parents = route.get("status", {}).get("parents", [])
-    generation = route["metadata"]["generation"]
-    return bool(parents) and all(
-        condition["status"] == "True" and condition["observedGeneration"] == generation
-        for parent in parents
-        for condition in parent["conditions"]
-    )
 
 
 class Clients:

@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import httpx
-
 from builders import model_deployment
 from lab.load import Load
 from lab.process import PATIENCE
+from lab.routewatch import ROUTES, RouteWatch, accepted
 from stand import Stand
 
 JSON = dict[str, Any]
-ROUTES = "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 SERVICES = "/api/v1/namespaces/default/services"
 PODS = "/api/v1/namespaces/default/pods"
@@ -209,17 +205,6 @@ class Model:
         self.wait(f"{version} to get {weight}%", lambda: self.weights().get(version) == weight)
 
 
-def accepted(route: JSON) -> bool:
-    """Whether the gateway has taken the route's present generation."""
-    generation = route["metadata"]["generation"]
-    parents = route.get("status", {}).get("parents", [])
-    return bool(parents) and all(
-        condition["status"] == "True" and condition["observedGeneration"] == generation
-        for parent in parents
-        for condition in parent["conditions"]
-    )
-
-
 def weights_of(route: JSON) -> dict[str, int]:
     """Revision → weight, as the route asks for it."""
     return {backend["name"]: backend["weight"] for backend in route["spec"]["rules"][0]["backendRefs"]}
@@ -236,23 +221,13 @@ class Change:
 
 
 class RouteHistory:
-    """Every change of a route's weights, by a watch of its own that outlives API servers."""
+    """Every change of a route's weights, seen by a watch of its own."""
 
     def __init__(self, model: Model) -> None:
-        plane = model.stand.lab.control_plane
-        self._model, self._stop = model, threading.Event()
-        self._http = httpx.Client(
-            base_url=plane.url,
-            headers={"Authorization": f"Bearer {plane.tokens['admin']}"},
-            verify=ssl.create_default_context(cafile=str(plane.ca_file)),
-            timeout=httpx.Timeout(60, read=1),
-            trust_env=False,
-        )
+        self._model = model
         self._changes: list[Change] = []
         self._versions: dict[str, str] = {}
-        self._version = ""
-        """Where the watch goes on; "": with a list."""
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._watch = RouteWatch(model.stand.lab.control_plane, model.name, self._see)
 
     def wait(self) -> None:
         """Waits for the first look at a route that is there."""
@@ -260,14 +235,12 @@ class RouteHistory:
 
     def start(self) -> RouteHistory:
         """Begins with the weights there are."""
-        self._thread.start()
+        self._watch.start()
         return self
 
     def stop(self) -> None:
         """Ends the watch."""
-        self._stop.set()
-        self._thread.join(10)
-        self._http.close()
+        self._watch.stop()
 
     def changes(self) -> list[Change]:
         """What was seen so far, the first being the weights at the start; revisions as versions."""
@@ -296,43 +269,7 @@ class RouteHistory:
         self._model.wait(f"{version} to have {weight} % at the gateway", lambda: since() < math.inf)
         return since()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._watch()
-            except httpx.ReadTimeout:
-                pass  # nothing came for a second
-            except httpx.HTTPStatusError as error:
-                self._version = "" if error.response.status_code == 410 else self._version
-                self._stop.wait(0.05)
-            except (httpx.HTTPError, ValueError):
-                self._stop.wait(0.05)  # and goes on where it was: a new list would leave out what was in between
-
-    def _list(self) -> None:
-        listed = self._http.get(ROUTES).raise_for_status().json()
-        for route in listed["items"]:
-            self._see(route)
-        self._version = str(listed["metadata"]["resourceVersion"])
-
-    def _watch(self) -> None:
-        """Watches until nothing came for a second."""
-        if not self._version:
-            self._list()
-        with self._http.stream("GET", ROUTES, params={"watch": "1", "resourceVersion": self._version}) as answer:
-            for line in answer.raise_for_status().iter_lines():
-                event = json.loads(line)
-                if event["type"] == "ERROR":  # too old, most often
-                    self._version = ""
-                    return
-                self._version = event["object"]["metadata"]["resourceVersion"]
-                if event["type"] != "DELETED":
-                    self._see(event["object"])
-                if self._stop.is_set():
-                    return
-
     def _see(self, route: JSON) -> None:
-        if route["metadata"]["name"] != self._model.name:
-            return
         weights = weights_of(route)
         if not self._changes or self._changes[-1].weights != weights:
             self._changes.append(Change(time.time(), weights))

@@ -15,7 +15,6 @@ from integration.acting import (
     PODS,
     REVISIONS,
     ROLLOUT,
-    ROUTES,
     SERVICES,
     Model,
     serve_first,
@@ -23,6 +22,7 @@ from integration.acting import (
 )
 from lab import ApiError
 from lab.load import Snapshot
+from lab.routewatch import ROUTES
 from stand import Stand
 
 JSON = dict[str, Any]

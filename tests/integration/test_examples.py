@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from integration.acting import ERRORS, EVENTS, ROUTES, Model, accepted, serve_first
+from integration.acting import ERRORS, EVENTS, Model, serve_first
+from lab.routewatch import ROUTES, accepted
 from stand import ROOT, Stand
 
 STARTS_SECONDS = 300.0

@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from integration.acting import ERRORS, ROLLOUT, ROUTES, Model, RouteHistory, serve_first, watching
+from integration.acting import ERRORS, ROLLOUT, Model, RouteHistory, serve_first, watching
 from lab.load import Snapshot
+from lab.routewatch import ROUTES
 from stand import Stand
 
 JSON = dict[str, Any]
